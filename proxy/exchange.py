@@ -1,0 +1,236 @@
+"""One request and its answer on their way through, with all that the plugins found out about it.
+
+Each fact has one owner that writes it; everybody else reads. The owners: the listener writes `origin`
+and `request`; the gateway `operation`; the plugins `identity`, `catalogue` (`call`, `model`), `pricing`
+(`quote`), `spend_caps` (`hold`), `routing` (`route`) and `metering` (`usage`) the fact behind their name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+from multidict import CIMultiDict
+
+from proxy.errors import Refusal
+
+if TYPE_CHECKING:
+    from proxy.catalogue import Model
+    from proxy.config.schema import Generation
+    from proxy.dialects.base import Call
+    from proxy.identities import Identity
+    from proxy.ledger.api import Hold
+    from proxy.operations import Operation
+    from proxy.pricing.quote import Quote
+    from proxy.pricing.usage import Usage
+    from proxy.routes import Route
+
+Headers = CIMultiDict[str]
+"""Header fields, case-insensitive, order kept, repeats kept. Names and values are `str` (UTF-8)."""
+
+
+class ListenerKind(Enum):
+    """Where clients reach us."""
+
+    REVERSE = "reverse"
+    REGULAR = "regular"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """How the client reached us. `proxy_credential` is what it gave for CONNECT or an absolute-form request."""
+
+    listener: str
+    kind: ListenerKind
+    peer: str
+    loopback: bool
+    """The listener is bound to loopback AND the peer is on loopback."""
+    tls: bool = False
+    http2: bool = False
+    captured_host: str | None = None
+    """Regular mode: the provider host the client believes to talk to; None on reverse and admin."""
+    captured_port: int | None = None
+    proxy_credential: str | None = field(default=None, repr=False)
+
+
+class BodyReader(Protocol):
+    """The listener's side of a request body."""
+
+    async def read(self) -> bytes:
+        """The next piece, b"" at the end. Sends `100 Continue` first where the client waits for it."""
+        ...
+
+
+class Request:
+    """The client's request. The body is pulled lazily, so a refusal can precede an upload."""
+
+    __slots__ = ("_body", "_reader", "authority", "headers", "method", "path", "query", "scheme")
+
+    def __init__(
+        self,
+        *,
+        method: str,
+        path: str,
+        query: str = "",
+        headers: Headers,
+        authority: str = "",
+        scheme: str = "http",
+        reader: BodyReader,
+    ) -> None:
+        self.method = method
+        self.path = path
+        """As spelled by the client, without the query; never decoded."""
+        self.query = query
+        self.headers = headers
+        self.authority = authority
+        self.scheme = scheme
+        self._reader = reader
+        self._body: bytes | None = None
+
+    async def body(self, bytes_max: int) -> bytes:
+        """The whole body, read once. Raises Refusal `payload_too_large` without reading to its end."""
+        if self._body is not None:
+            return self._body
+        declared = self.headers.get("content-length")
+        if declared is not None and declared.isdigit() and int(declared) > bytes_max:
+            raise _too_large(bytes_max)
+        chunks: list[bytes] = []
+        size = 0
+        while chunk := await self._reader.read():
+            size += len(chunk)
+            if size > bytes_max:
+                raise _too_large(bytes_max)
+            chunks.append(chunk)
+        self._body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return self._body
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        """The body piece by piece, for what is forwarded without being read."""
+        while chunk := await self._reader.read():
+            yield chunk
+
+
+def _too_large(bytes_max: int) -> Refusal:
+    return Refusal(
+        "payload_too_large",
+        f"The request body is larger than the {bytes_max} bytes allowed here. Send a smaller one.",
+        close=True,
+    )
+
+
+class ByteStream(Protocol):
+    """An answer's body under way: an async iterator of bytes that can be given up early."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def aclose(self) -> None:
+        """Give up: the upstream connection is closed if the body was not read to its end."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class Response:
+    """A head and a whole body, or a head and a stream of bytes."""
+
+    status: int
+    headers: Headers
+    body: bytes = b""
+    stream: ByteStream | None = None
+    sse: bool = False
+    """The stream is server-sent events: heartbeats and an error event may be added to it."""
+    close: bool = False
+
+    @classmethod
+    def of(cls, status: int, body: bytes, content_type: str = "application/json") -> Response:
+        """A whole answer."""
+        return cls(status, Headers({"content-type": content_type}), body)
+
+    @classmethod
+    def refused(cls, refusal: Refusal, *, dialect: str | None = None) -> Response:
+        """The answer to a refusal."""
+        return cls(
+            refusal.status,
+            Headers(refusal.wire_headers()),
+            refusal.envelope(dialect=dialect),
+            close=refusal.close,
+        )
+
+
+class Finish(Enum):
+    """Why an exchange ended; given to every `on_finish` callback."""
+
+    SERVED = "served"
+    REFUSED = "refused"
+    UPSTREAM_FAILED = "upstream_failed"
+    CLIENT_GONE = "client_gone"
+    DEADLINE = "deadline"
+    DRAINED = "drained"
+    FAILED = "failed"
+    """A fault of ours: answered 500, nothing forwarded after it."""
+
+
+Tap = Callable[[bytes], None]
+"""Sees every piece of the upstream's answer before the client does. Synchronous and cheap."""
+
+
+@dataclass(slots=True, eq=False)
+class Exchange:
+    """One exchange. See the module's docstring for who writes what."""
+
+    request_id: str
+    origin: Origin
+    request: Request
+    operation: Operation
+    generation: Generation
+    """The configuration this exchange lives under, whatever is reloaded meanwhile."""
+    started: float
+    """Monotonic seconds."""
+    started_ms: int
+    path_model: str | None = None
+    """A model named in the URL path; the body's wins."""
+
+    identity: Identity | None = None
+    call: Call | None = None
+    model: Model | None = None
+    quote: Quote | None = None
+    hold: Hold | None = None
+    route: Route | None = None
+    usage: Usage | None = None
+
+    refusal: Refusal | None = None
+    """What it was refused with, for log and audit."""
+    status: int = 0
+    """The status sent to the client; 0 while none was sent."""
+    first_byte: float | None = None
+    """Monotonic seconds at which the first body byte of the answer went out."""
+    dispatched: bool = False
+    """An upstream was called: a client that leaves no longer cancels, the answer is drained to its usage."""
+    bytes_out: int = 0
+    _finishers: list[Callable[[Finish], None]] = field(default_factory=list)
+    _finished: Finish | None = None
+
+    def on_finish(self, callback: Callable[[Finish], None]) -> None:
+        """Call back exactly once when the exchange has ended, last registered first. Must not raise or block."""
+        self._finishers.append(callback)
+
+    def finish(self, reason: Finish) -> list[BaseException]:
+        """Run the callbacks. The driver calls it; a second call does nothing. Returns what callbacks raised."""
+        if self._finished is not None:
+            return []
+        self._finished = reason
+        raised: list[BaseException] = []
+        while self._finishers:
+            callback = self._finishers.pop()
+            try:
+                callback(reason)
+            except BaseException as error:
+                raised.append(error)
+        return raised
+
+    @property
+    def finished(self) -> Finish | None:
+        """Why it ended, None while it runs."""
+        return self._finished

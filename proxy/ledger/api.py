@@ -1,0 +1,161 @@
+"""The ledger's contract: holds, attempts, caps, settlement. Implementations live beside this file.
+
+A hold goes held -> dispatched -> committed -> settled | released, each exactly once. Check and hold are one
+transaction over every cap concerned; the caller is woken after that transaction is durable. A hold counts in
+the windows in which it was made. After a crash, holds of a dead boot id are settled at the next start: never
+dispatched, released; dispatched or committed, in full against the caps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from proxy.pricing.money import Nano
+from proxy.pricing.usage import Usage
+
+
+class Basis(Enum):
+    """Which of the two amounts of an exchange a cap counts."""
+
+    CHARGED = "charged"
+    LIST = "list"
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """One cap in its present window. `scope` is key | user | team | organisation."""
+
+    scope: str
+    scope_id: str
+    window: str
+    """hour | day | month | total"""
+    start_ms: int
+    end_ms: int
+    """First millisecond after the window; 0 for total."""
+    basis: Basis
+    limit: Nano
+    soft_limit: Nano | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CapState:
+    """Where a cap stands: `left = limit - spent - held`, never below 0 by a hold."""
+
+    cap: Cap
+    spent: Nano
+    held: Nano
+
+    @property
+    def left(self) -> Nano:
+        return Nano(max(0, self.cap.limit - self.spent - self.held))
+
+
+class CapExceeded(Exception):
+    """A hold does not fit. Nothing was held. `states` are the caps it does not fit into, tightest first."""
+
+    def __init__(self, states: tuple[CapState, ...]) -> None:
+        super().__init__("; ".join(f"{s.cap.scope} {s.cap.scope_id}/{s.cap.window}: {s.left} nano left" for s in states))
+        self.states = states
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRequest:
+    """What to set aside. `exchange_id` is the idempotency key: a second hold under it is refused."""
+
+    exchange_id: str
+    key_id: str
+    user: str
+    team: str
+    organisation: str
+    model: str
+    operation: str
+    charged: Nano
+    list: Nano | None
+    caps: tuple[Cap, ...]
+    at_ms: int
+
+
+@dataclass(slots=True, eq=False)
+class Hold:
+    """An open hold; given back by `Ledger.hold`, ended by exactly one `settle` or `release`."""
+
+    id: int
+    request: HoldRequest
+    soft_crossed: tuple[CapState, ...] = ()
+    """Caps whose soft limit this hold crosses."""
+    ended: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """One upstream call under a hold (1, 2, ...); durable before the call is made."""
+
+    hold_id: int
+    number: int
+    upstream: str
+    upstream_model: str
+    role: str = "answer"
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptOutcome:
+    """How an attempt ended. `list_cost` is None where the model has no list price."""
+
+    attempt: Attempt
+    outcome: str
+    status: int
+    usage: Usage | None
+    list_cost: Nano | None
+    ended_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The end of a hold: what is charged and what it cost at list, over all attempts.
+
+    Amounts above the hold go to the overage account and raise an alarm; they count in the caps' windows.
+    """
+
+    charged: Nano
+    list: Nano | None
+    attempts: tuple[AttemptOutcome, ...]
+    outcome: str
+    at_ms: int
+
+
+class Ledger(Protocol):
+    """Double entry over integers. `settle` and `release` only enqueue, so no cancellation can lose them."""
+
+    async def hold(self, request: HoldRequest) -> Hold:
+        """Check every cap and set the amounts aside, in one transaction. Raises CapExceeded."""
+        ...
+
+    async def dispatch(self, hold: Hold, *, upstream: str, upstream_model: str, role: str = "answer") -> Attempt:
+        """Durably note that an upstream is about to be called. Call before sending the first byte to it."""
+        ...
+
+    async def commit(self, hold: Hold) -> None:
+        """Durably note that the answer is about to go out. For holds that a proof of payment stands behind."""
+        ...
+
+    def settle(self, hold: Hold, settlement: Settlement) -> None:
+        """End the hold with real amounts. A second end of the same hold is an error that is logged and alarms."""
+        ...
+
+    def release(self, hold: Hold, *, reason: str, at_ms: int) -> None:
+        """End a hold that was never dispatched, or whose attempts cost nothing."""
+        ...
+
+    async def cap_states(self, caps: tuple[Cap, ...]) -> tuple[CapState, ...]:
+        """Where these caps stand now."""
+        ...
+
+    async def flush(self) -> None:
+        """Return once everything enqueued before is durable."""
+        ...
+
+    async def close(self) -> None:
+        """Flush and let go of the file."""
+        ...

@@ -1,0 +1,102 @@
+"""All that the author of a plugin needs: `Plugin`, `PluginSettings`, `Stage`, `Next`, `Services`.
+
+A plugin is one link of the chain: an async callable `(exchange, call_next) -> Response`. It may answer
+at once, change the request, or shape the response that `call_next` returned.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from proxy.exchange import Exchange, Response
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter
+
+Next = Callable[[Exchange], Awaitable[Response]]
+
+
+class Stage(IntEnum):
+    """Where a plugin stands, outermost first. Within a stage config.yaml decides."""
+
+    OBSERVE = 0
+    """Sees every exchange, refusals before the chain included: log, metrics, CORS."""
+    GUARD = 1
+    """Before anyone is known: limits by IP."""
+    IDENTIFY = 2
+    RESOLVE = 3
+    """Which call and which model."""
+    LIMIT = 4
+    """Limits by key, user, team."""
+    PRICE = 5
+    PAY = 6
+    """A hold on the way in, settled on the way out."""
+    ROUTE = 7
+    """Chooses candidates and calls the rest once per attempt."""
+    METER = 8
+    """Around each single upstream attempt."""
+
+
+class PluginSettings(BaseModel):
+    """Base of a plugin's settings in config.yaml. Unknown keys are errors; values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Services(Protocol):
+    """What the gateway hands to a plugin's constructor. A plugin reads only what it needs."""
+
+    @property
+    def clock(self) -> Any: ...
+    @property
+    def metrics(self) -> Any: ...
+    @property
+    def log(self) -> Any: ...
+    @property
+    def ledger(self) -> Any: ...
+    @property
+    def keys(self) -> Any: ...
+    @property
+    def counters(self) -> Any: ...
+    @property
+    def upstreams(self) -> Any: ...
+    @property
+    def generation(self) -> Any: ...
+
+
+class Plugin[S: PluginSettings](ABC):
+    """One link of the chain.
+
+    `provides` and `requires` name facts of the exchange on the way in, checked at start in stage order;
+    `observes` names facts it reads only after `call_next` or when the exchange ends.
+    """
+
+    name: ClassVar[str]
+    stage: ClassVar[Stage]
+    Settings: ClassVar[type[PluginSettings]] = PluginSettings
+    provides: ClassVar[frozenset[str]] = frozenset()
+    requires: ClassVar[frozenset[str]] = frozenset()
+    observes: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, settings: S, services: Services) -> None:
+        self.settings = settings
+        self.services = services
+
+    @abstractmethod
+    async def __call__(self, exchange: Exchange, call_next: Next) -> Response:
+        """Serve the exchange. `call_next` is the rest of the chain; not calling it forwards nothing."""
+
+    async def start(self) -> None:
+        """Called once before the first exchange, on the event loop."""
+
+    async def stop(self) -> None:
+        """Called once after the last exchange."""
+
+    def router(self) -> APIRouter | None:
+        """Endpoints of its own, mounted beside the built-in ones."""
+        return None

@@ -1,0 +1,47 @@
+"""What an upstream really did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one attempt. Input includes what was cached or written to a cache; output includes reasoning.
+
+    Made by `reported`, which clamps a provider's nonsense (negative, or parts larger than the whole), so that
+    every instance satisfies `0 <= parts <= whole`.
+    """
+
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    reasoning_tokens: int = 0
+    counted: bool = False
+    """Our own count, because the upstream reported none."""
+
+    @classmethod
+    def reported(
+        cls,
+        *,
+        input_tokens: int,
+        output_tokens: int,
+        cached_tokens: int = 0,
+        cache_write_tokens: int = 0,
+        cache_write_1h_tokens: int = 0,
+        reasoning_tokens: int = 0,
+    ) -> Self:
+        """From an upstream's figures: parts are cut to their whole, negatives to 0."""
+        total = max(0, input_tokens)
+        output = max(0, output_tokens)
+        cached = min(max(0, cached_tokens), total)
+        write = min(max(0, cache_write_tokens), total - cached)
+        write_1h = min(max(0, cache_write_1h_tokens), total - cached - write)
+        return cls(total, output, cached, write, write_1h, min(max(0, reasoning_tokens), output))
+
+
+NOTHING = Usage(0, 0)
+"""A failed attempt that reported nothing."""

@@ -1,0 +1,34 @@
+"""Which upstream serves an exchange, attempt by attempt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from proxy.catalogue import Candidate
+from proxy.ledger.api import Attempt
+from proxy.pricing.usage import Usage
+
+
+@dataclass(slots=True, eq=False)
+class Try:
+    """One upstream attempt, as the ledger will keep it."""
+
+    candidate: Candidate
+    attempt: Attempt
+    status: int = 0
+    """The upstream's HTTP status; 0: no answer."""
+    outcome: str = "running"
+    """running | served | connect_failed | first_byte_timeout | status | garbage | error_event | broken | cut"""
+    usage: Usage | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Route:
+    """Written by `routing`. The last try is the current one."""
+
+    tries: list[Try] = field(default_factory=list)
+
+    @property
+    def current(self) -> Try:
+        """The try under way or the last one made. There is one as soon as `routing` has called the rest."""
+        return self.tries[-1]
