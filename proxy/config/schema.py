@@ -1,0 +1,227 @@
+"""The shape of config.yaml and policies/*.yaml, and the one typed, frozen `Generation` made of them.
+
+The pydantic models (`...File`, `...Entry`) are what a file may say: unknown keys are errors, every field
+has bounds and a sentence. `Generation` is what the rest of the house reads; `proxy.config.load` makes it.
+Secrets are resolved by then, and its repr holds none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from proxy.catalogue import Model
+from proxy.identities import CapSetting
+from proxy.operations import Operation
+from proxy.upstreams.api import Upstream
+
+Seconds = Annotated[float, Field(gt=0)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Strict(BaseModel):
+    """A piece of a file: unknown keys refused, values frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class CertificateEntry(Strict):
+    """A TLS certificate of our own for a reverse listener."""
+
+    cert_file: str = Field(description="PEM file with the certificate and its chain.")
+    key_file: str = Field(description="PEM file with the private key, mode 0600.")
+
+
+class ListenerEntry(Strict):
+    """One way in."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")
+    kind: Literal["reverse", "regular", "admin"]
+    bind: str = Field(description="ADDRESS:PORT; loopback unless told otherwise.")
+    tls: CertificateEntry | None = None
+    default_team: str | None = Field(
+        default=None,
+        description="Team that answers for captured traffic with the client's own provider key and no key of ours.",
+    )
+    other_targets: Literal["tunnel", "refuse"] = Field(
+        default="tunnel", description="regular: what becomes of hosts that policies/capture.yaml does not name."
+    )
+    token: str | None = Field(default=None, description="admin: bearer token, required off loopback.")
+    allow_targets: tuple[str, ...] = Field(
+        default=(), description="regular: private HOST:PORT, IP:PORT or CIDR targets that may be tunnelled to."
+    )
+
+
+class DeadlinesEntry(Strict):
+    """Seconds an upstream may take."""
+
+    connect_seconds: Seconds = 5
+    first_byte_seconds: Seconds = 120
+    idle_seconds: Seconds = 120
+    total_seconds: Seconds = 1800
+
+
+class UpstreamEntry(Strict):
+    """A provider endpoint."""
+
+    base_url: str
+    key: str | None = Field(default=None, description="${NAME} of the environment, or file:PATH; unset: unavailable.")
+    credential_header: str = "authorization"
+    credential_scheme: str = "Bearer"
+    headers: dict[str, str] = {}
+    output_field: Literal["max_tokens", "max_completion_tokens"] | None = None
+    connect_to: str | None = None
+    ca_file: str | None = None
+    deadlines: DeadlinesEntry = DeadlinesEntry()
+    connections_max: Annotated[int, Field(ge=1, le=10_000)] = 512
+    retry_stale: bool = True
+    reports_usage: bool = True
+    keyless: bool = Field(default=False, description="Needs no key: Ollama, vLLM or the built-in demo.")
+
+
+class LimitsEntry(Strict):
+    """What one exchange and the whole process may use."""
+
+    head_bytes_max: Annotated[int, Field(ge=1024)] = 64 << 10
+    head_count_max: Annotated[int, Field(ge=8)] = 200
+    head_seconds: Seconds = 15
+    body_idle_seconds: Seconds = 30
+    keepalive_seconds: Seconds = 75
+    stall_seconds: Seconds = 60
+    body_bytes_in_flight_max: Annotated[int, Field(ge=1 << 20)] = 256 << 20
+    connections_max: Annotated[int, Field(ge=1)] = 4096
+    connections_per_ip_max: Annotated[int, Field(ge=1)] = 1024
+    http2_streams_max: Annotated[int, Field(ge=1, le=1000)] = 100
+    answer_bytes_max: Annotated[int, Field(ge=1024)] = 64 << 20
+
+
+class ConfigFile(Strict):
+    """config.yaml."""
+
+    listeners: tuple[ListenerEntry, ...]
+    chain: tuple[str | dict[str, Any], ...]
+    upstreams: dict[str, UpstreamEntry]
+    policies: str = "policies"
+    state: str = Field(default="var", description="Folder of the ledger, CA and logs.")
+    time_zone: str = Field(default="UTC", description="IANA name; windows of caps begin at its midnight.")
+    limits: LimitsEntry = LimitsEntry()
+    drain_seconds: Seconds = Field(default=30, description="SIGTERM: running exchanges may take this long.")
+    drain_client_gone_seconds: Seconds = Field(
+        default=30, description="A client left: its answer is read on for its usage this long."
+    )
+    drain_client_gone_bytes: Annotated[int, Field(ge=0)] = 16 << 20
+    heartbeat_seconds: Seconds = 15
+    request_id_header: str = "x-tollway-request-id"
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A listener as configured, addresses parsed."""
+
+    name: str
+    kind: str
+    host: str
+    port: int
+    loopback: bool
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    default_team: str | None = None
+    other_targets: str = "tunnel"
+    token: str | None = field(default=None, repr=False)
+    allow_targets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CapturedHost:
+    """A provider host of policies/capture.yaml."""
+
+    pattern: str
+    """Exact host name, or "*.suffix" for one label or more."""
+    upstream: str
+    """The upstream whose settings (connect_to, ca_file, deadlines) calls to this host use."""
+    credential_headers: tuple[str, ...]
+    """Where this provider's clients put their key, for example authorization, x-api-key, api-key."""
+    paths: tuple[tuple[str, Operation], ...]
+    """Path templates, {model} standing for one or more segments, and what they mean."""
+    ports: tuple[int, ...] = (443,)
+    scheme: str = "https"
+    base_path: str = ""
+    """Prefix under which the provider's own paths stand, for example /openai for Groq."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A token bucket: `per_minute` sustained, `burst` within `burst_seconds`."""
+
+    per_minute: int
+    burst: int
+    burst_seconds: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeLimits:
+    """Limits of one scope; None: not limited there."""
+
+    requests: Bucket | None = None
+    tokens_per_minute: int | None = None
+    streams: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """policies/limits.yaml, and by tier policies/tiers.yaml."""
+
+    ip: ScopeLimits
+    key: ScopeLimits
+    user: ScopeLimits
+    team: ScopeLimits
+    total_streams: int
+    tiers: dict[str, ScopeLimits] = field(default_factory=dict)
+    """A tier's own limits by key, in place of `key`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """policies/teams.yaml: a team, its organisation and its caps."""
+
+    name: str
+    organisation: str
+    tier: str
+    caps: tuple[CapSetting, ...] = ()
+    user_caps: tuple[CapSetting, ...] = ()
+    """For every user of the team who has none of their own."""
+    key_caps: tuple[CapSetting, ...] = ()
+    """For every key of the team that was made without caps."""
+    users: dict[str, tuple[CapSetting, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One immutable configuration; an exchange keeps the one it began with."""
+
+    listeners: tuple[Listener, ...]
+    chain: tuple[tuple[str, dict[str, Any]], ...]
+    upstreams: dict[str, Upstream]
+    """Available ones only: their key is set, or they need none."""
+    unavailable: dict[str, str]
+    """Upstream -> why it is unavailable, in words for an operator."""
+    models: dict[str, Model]
+    """By every name a client may use. Candidates name available upstreams only."""
+    unavailable_models: dict[str, str]
+    """Model -> what would make it available."""
+    organisations: dict[str, tuple[CapSetting, ...]]
+    teams: dict[str, Team]
+    tiers: tuple[str, ...]
+    limits: Limits
+    capture: tuple[CapturedHost, ...]
+    file: ConfigFile
+    root: Path
+    """Folder of config.yaml; relative paths start here."""
+
+    @property
+    def state(self) -> Path:
+        """Folder of everything that is written."""
+        return self.root / self.file.state
