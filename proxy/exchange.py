@@ -7,7 +7,7 @@ and `request`; the gateway `operation`; the plugins `identity`, `catalogue` (`ca
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from proxy.config.schema import Generation
     from proxy.dialects.base import Call
     from proxy.identities import Identity
-    from proxy.ledger.api import Hold
+    from proxy.ledger.api import Hold, Settlement
     from proxy.operations import Operation
     from proxy.pricing.quote import Quote
     from proxy.pricing.usage import Usage
@@ -131,6 +131,23 @@ class ByteStream(Protocol):
         ...
 
 
+Tap = Callable[[bytes], None]
+"""Sees every piece of the upstream's answer before the client does. Synchronous and cheap."""
+
+Transform = Callable[[bytes], bytes]
+"""Changes the stream piece by piece; b"" in means its end, and what is returned then is the remainder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """Where a websocket upgrade goes, and with which request headers."""
+
+    host: str
+    port: int
+    tls: bool
+    headers: Headers
+
+
 @dataclass(slots=True, eq=False)
 class Response:
     """A head and a whole body, or a head and a stream of bytes."""
@@ -142,6 +159,29 @@ class Response:
     sse: bool = False
     """The stream is server-sent events: heartbeats and an error event may be added to it."""
     close: bool = False
+    taps: list[Tap] = field(default_factory=list)
+    """Run on every piece that `pull` returns, in order; metering is the first."""
+    transforms: list[Transform] = field(default_factory=list)
+    """Run by the driver on what goes out."""
+    peeked: list[bytes] = field(default_factory=list)
+    """Pieces already pulled, which the driver sends first."""
+    upgrade: Upgrade | None = None
+    """The engine's own upstream side takes over."""
+    _pieces: AsyncIterator[bytes] | None = None
+
+    async def pull(self) -> bytes:
+        """The next piece of the stream as the upstream sent it, b"" at its regular end. Raises UpstreamFailure."""
+        if self.stream is None:
+            return b""
+        if self._pieces is None:
+            self._pieces = aiter(self.stream)
+        try:
+            chunk = await anext(self._pieces)
+        except StopAsyncIteration:
+            return b""
+        for tap in self.taps:
+            tap(chunk)
+        return chunk
 
     @classmethod
     def of(cls, status: int, body: bytes, content_type: str = "application/json") -> Response:
@@ -172,10 +212,6 @@ class Finish(Enum):
     """A fault of ours: answered 500, nothing forwarded after it."""
 
 
-Tap = Callable[[bytes], None]
-"""Sees every piece of the upstream's answer before the client does. Synchronous and cheap."""
-
-
 @dataclass(slots=True, eq=False)
 class Exchange:
     """One exchange. See the module's docstring for who writes what."""
@@ -193,10 +229,14 @@ class Exchange:
     """A model named in the URL path; the body's wins."""
 
     identity: Identity | None = None
+    our_credentials: tuple[str, ...] = field(default=(), repr=False)
+    """Keys of ours that the request carries, valid or not: never sent upstream. Written by `identity`."""
     call: Call | None = None
     model: Model | None = None
     quote: Quote | None = None
     hold: Hold | None = None
+    settlement: Settlement | None = None
+    """How the hold ended, written with it: what was charged and what it cost at list."""
     route: Route | None = None
     usage: Usage | None = None
 
@@ -208,7 +248,11 @@ class Exchange:
     """Monotonic seconds at which the first body byte of the answer went out."""
     dispatched: bool = False
     """An upstream was called: a client that leaves no longer cancels, the answer is drained to its usage."""
+    client_gone: bool = False
+    """The client has left; nothing new is begun for it."""
     bytes_out: int = 0
+    before_finish: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    """Awaited by the driver, in order, once the answer was sent or drained to its end; not after a cancellation."""
     _finishers: list[Callable[[Finish], None]] = field(default_factory=list)
     _finished: Finish | None = None
 

@@ -16,6 +16,8 @@ class Target(Enum):
     """An endpoint of our own."""
     UNMETERED = "unmetered"
     """Another path of a captured host: streamed both ways, only with the client's own provider key."""
+    PLAIN = "plain"
+    """Plain HTTP to a host that is not captured: what a tunnel is to HTTPS."""
     WEBSOCKET = "websocket"
     """An upgrade on a captured host, handed to the engine's own upstream side; the same condition."""
 
@@ -41,6 +43,7 @@ MESSAGES: Final = Operation("messages", Target.UPSTREAM, "anthropic.messages")
 MODELS: Final = Operation("models", Target.LOCAL, body_bytes_max=0)
 LOCAL: Final = Operation("local", Target.LOCAL, body_bytes_max=16 << 10)
 UNMETERED: Final = Operation("unmetered", Target.UNMETERED)
+PLAIN: Final = Operation("plain", Target.PLAIN)
 WEBSOCKET: Final = Operation("websocket", Target.WEBSOCKET, body_bytes_max=0)
 
 BY_NAME: Final = {op.name: op for op in (CHAT, EMBEDDINGS, MESSAGES, MODELS)}

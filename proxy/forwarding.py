@@ -1,0 +1,83 @@
+"""Which header fields cross, in either direction, and whose credential goes upstream."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from proxy.exchange import Exchange, Headers
+from proxy.upstreams.api import Upstream
+
+HOP_BY_HOP: Final = frozenset(
+    {
+        "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te",
+        "trailer", "transfer-encoding", "upgrade",
+    }
+)  # fmt: skip
+
+_NEVER_UPSTREAM: Final = HOP_BY_HOP | {"host", "content-length", "expect", "forwarded", "via", "x-real-ip"}
+
+_REQUEST_ALLOWED: Final = frozenset(
+    {
+        "content-type", "accept", "user-agent", "anthropic-version", "anthropic-beta", "openai-beta",
+        "idempotency-key",
+    }
+)  # fmt: skip
+"""With our own credential the client's other headers are its business with us, not the provider's."""
+
+_ANSWER_ALLOWED: Final = ("content-type", "x-request-id", "request-id", "openai-processing-ms", "content-language")
+_ANSWER_NEVER: Final = HOP_BY_HOP | {"content-length", "alt-svc", "server", "strict-transport-security"}
+
+CREDENTIAL_HEADERS: Final = ("authorization", "x-api-key", "api-key", "x-goog-api-key")
+
+
+def upstream_headers(exchange: Exchange, upstream: Upstream) -> Headers:
+    """Request headers for a priced call: the operator's credential swapped in, or the client's own kept."""
+    request = exchange.request
+    if exchange.identity is not None and exchange.identity.provider_credential:
+        headers = own_headers(exchange)
+    else:
+        headers = Headers()
+        for name, value in request.headers.items():
+            if name.lower() in _REQUEST_ALLOWED:
+                headers.add(name, value)
+        if upstream.key is not None:
+            scheme = upstream.credential_scheme
+            headers[upstream.credential_header] = f"{scheme} {upstream.key}" if scheme else upstream.key
+    for name, value in upstream.headers:
+        headers.setdefault(name, value)
+    headers["accept-encoding"] = "identity"
+    return headers
+
+
+def own_headers(exchange: Exchange) -> Headers:
+    """The client's headers with its own provider credential, minus hop-by-hop ones and any key of ours."""
+    ours = exchange.our_credentials
+    headers = Headers()
+    for name, value in exchange.request.headers.items():
+        lower = name.lower()
+        if lower in _NEVER_UPSTREAM or lower.startswith("x-forwarded-"):
+            continue
+        if lower in CREDENTIAL_HEADERS and any(credential in value for credential in ours):
+            continue
+        headers.add(name, value)
+    return headers
+
+
+def answer_headers(exchange: Exchange, upstream_answer: Headers) -> Headers:
+    """Headers of an answer made on our account: an allow-list, so that nothing of our account leaks."""
+    if exchange.identity is not None and exchange.identity.provider_credential:
+        return passed_headers(upstream_answer)
+    headers = Headers()
+    for name in _ANSWER_ALLOWED:
+        if (value := upstream_answer.get(name)) is not None:
+            headers[name] = value
+    return headers
+
+
+def passed_headers(upstream_answer: Headers) -> Headers:
+    """Headers of an answer to the client's own credential: all but what belongs to the connection."""
+    headers = Headers()
+    for name, value in upstream_answer.items():
+        if name.lower() not in _ANSWER_NEVER:
+            headers.add(name, value)
+    return headers
