@@ -18,7 +18,7 @@ from proxy.errors import Refusal
 
 if TYPE_CHECKING:
     from proxy.catalogue import Model
-    from proxy.config.schema import Generation
+    from proxy.config.schema import CapturedHost, Generation
     from proxy.dialects.base import Call
     from proxy.identities import Identity
     from proxy.ledger.api import Hold, Settlement
@@ -225,6 +225,8 @@ class Exchange:
     started: float
     """Monotonic seconds."""
     started_ms: int
+    captured: CapturedHost | None = None
+    """The entry of policies/capture.yaml that the client's target matches."""
     path_model: str | None = None
     """A model named in the URL path; the body's wins."""
 

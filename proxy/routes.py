@@ -18,7 +18,9 @@ class Try:
     status: int = 0
     """The upstream's HTTP status; 0: no answer."""
     outcome: str = "running"
-    """running | served | connect_failed | first_byte_timeout | status | garbage | error_event | broken | cut"""
+    """running | served | status | garbage | error_event | a FailureKind's value"""
+    detail: str = ""
+    """What the log may say about a failure; never sent to a client."""
     usage: Usage | None = None
 
 

@@ -206,6 +206,8 @@ class Generation:
     chain: tuple[tuple[str, dict[str, Any]], ...]
     upstreams: dict[str, Upstream]
     """Available ones only: their key is set, or they need none."""
+    keyless_upstreams: dict[str, Upstream]
+    """Configured but without a key of the operator's: they serve callers' own keys on captured traffic only."""
     unavailable: dict[str, str]
     """Upstream -> why it is unavailable, in words for an operator."""
     models: dict[str, Model]
@@ -220,6 +222,17 @@ class Generation:
     file: ConfigFile
     root: Path
     """Folder of config.yaml; relative paths start here."""
+
+    def listener(self, name: str) -> Listener:
+        """A listener by name. Raises KeyError."""
+        for listener in self.listeners:
+            if listener.name == name:
+                return listener
+        raise KeyError(name)
+
+    def upstream(self, name: str) -> Upstream | None:
+        """An upstream by name, with the operator's key or without."""
+        return self.upstreams.get(name) or self.keyless_upstreams.get(name)
 
     @property
     def state(self) -> Path:

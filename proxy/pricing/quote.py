@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from proxy.pricing.money import Nano
 
@@ -27,3 +27,17 @@ class Quote:
     bounded: bool = True
     """False: the request uses a feature whose cost nobody can bound; a hard cap refuses it."""
     unbounded_reason: str = ""
+    enforced: bool = True
+    """The output limit is forwarded upstream. False only with the caller's own provider key and no cap on list cost."""
+
+    def with_input(self, input_tokens: int) -> Quote:
+        """With a counted input; the amounts must be worked out again."""
+        return replace(self, input_tokens=input_tokens, counted=True)
+
+    def with_output(self, output_tokens: int) -> Quote:
+        """With another output limit; the amounts must be worked out again."""
+        return replace(self, output_tokens=output_tokens)
+
+    def with_enforced(self, enforced: bool) -> Quote:
+        """With the output limit forwarded, or the request left as it is."""
+        return replace(self, enforced=enforced)

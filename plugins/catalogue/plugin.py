@@ -1,0 +1,125 @@
+"""Which call it is and which model it asks for: the body parsed once, the alias resolved to its candidates."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+from typing import ClassVar
+
+from pydantic import Field
+
+from proxy.catalogue import Candidate, Model
+from proxy.dialects import DIALECTS
+from proxy.dialects.base import Call
+from proxy.errors import Refusal
+from proxy.exchange import Exchange, Response
+from proxy.identities import IdentityKind
+from proxy.plugin import Next, Plugin, PluginSettings, Stage
+
+
+class CatalogueSettings(PluginSettings):
+    """How bodies are read."""
+
+    parse_on_loop_bytes_max: int = Field(
+        default=256 << 10, ge=0, description="Bodies larger than this are parsed in a thread, off the event loop."
+    )
+    model_name_chars_max: int = Field(default=200, ge=1, description="A longer model name is refused.")
+
+
+class CataloguePlugin(Plugin[CatalogueSettings]):
+    """Establishes `call` and `model`. Unknown, unavailable or out-of-tier models end here."""
+
+    name = "catalogue"
+    stage = Stage.RESOLVE
+    Settings: ClassVar[type[PluginSettings]] = CatalogueSettings
+    provides = frozenset({"call", "model"})
+    requires = frozenset({"identity"})
+
+    async def __call__(self, exchange: Exchange, call_next: Next) -> Response:
+        if exchange.operation.priced:
+            exchange.call = call = await self._parse(exchange)
+            name = call.model or exchange.path_model
+            if name is None:
+                raise Refusal("invalid_request", "Say which model: the member 'model' is missing.", param="model")
+            if len(name) > self.settings.model_name_chars_max:
+                raise Refusal("invalid_request", "The model name is too long.", param="model")
+            exchange.model = self._resolve(exchange, name)
+        return await call_next(exchange)
+
+    async def _parse(self, exchange: Exchange) -> Call:
+        headers = exchange.request.headers
+        content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if content_type != "application/json" and not content_type.endswith("+json"):
+            raise Refusal(
+                "unsupported_media_type",
+                "Send the request as JSON: 'Content-Type: application/json'.",
+                close=True,
+            )
+        if headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+            raise Refusal(
+                "unsupported_media_type", "Send the request body without Content-Encoding.", close=True
+            )
+        body = await exchange.request.body(exchange.operation.body_bytes_max)
+        dialect = DIALECTS[exchange.operation.dialect or ""]
+        if len(body) > self.settings.parse_on_loop_bytes_max:
+            return await asyncio.to_thread(dialect.parse, body)
+        return dialect.parse(body)
+
+    def _resolve(self, exchange: Exchange, name: str) -> Model:
+        identity = exchange.identity
+        known = exchange.generation.models.get(name)
+        if identity is not None and identity.provider_credential and exchange.captured is not None:
+            return _as_named(name, known, exchange.captured.upstream, exchange.operation.name)
+        if known is None:
+            raise self._unavailable(exchange, name)
+        if exchange.operation.name not in known.operations:
+            raise Refusal(
+                "model_not_available", f"The model '{name}' does not serve {exchange.operation.name}.", param="model"
+            )
+        if identity is None or identity.kind is IdentityKind.ANONYMOUS:
+            if not (known.open and exchange.origin.loopback):
+                raise Refusal(
+                    "invalid_api_key",
+                    f"The model '{name}' needs a Tollway key: the operator makes one with 'tollway keys create'.",
+                )
+        elif known.tiers and identity.tier not in known.tiers:
+            raise Refusal(
+                "model_not_in_tier",
+                f"Your tier ({identity.tier}) cannot call '{name}'. It is for {', '.join(sorted(known.tiers))}.",
+                param="model",
+            )
+        return known
+
+    def _unavailable(self, exchange: Exchange, name: str) -> Refusal:
+        reason = exchange.generation.unavailable_models.get(name)
+        if reason is not None:
+            return Refusal("model_not_available", f"The model '{name}' is not available here: {reason}", param="model")
+        near = difflib.get_close_matches(name, exchange.generation.models, n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        return Refusal(
+            "model_not_available", f"There is no model '{name}'.{hint} GET /v1/models lists them.", param="model"
+        )
+
+
+def _as_named(name: str, known: Model | None, upstream: str, operation: str) -> Model:
+    """The provider's own model under the client's own key: the name stays; prices are ours where we know them."""
+    candidate = Candidate(upstream, name)
+    if known is None:
+        return Model(name, (candidate,), None, 0, 4096, 1 << 20, frozenset({operation}))
+    for listed in known.candidates:
+        if listed.upstream == upstream:
+            candidate = Candidate(upstream, name, listed.cost)
+    return Model(
+        name,
+        (candidate,),
+        known.rates,
+        known.context_tokens,
+        known.output_tokens_default,
+        known.output_tokens_max,
+        frozenset({operation}),
+        encoding=known.encoding,
+        image_tokens_max=known.image_tokens_max,
+    )
+
+
+PLUGIN = CataloguePlugin

@@ -1,0 +1,150 @@
+"""Who is calling: one of our keys, the client's own provider key, or nobody."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import ClassVar
+
+from pydantic import Field
+
+from proxy.errors import Refusal
+from proxy.exchange import Exchange, ListenerKind, Response
+from proxy.identities import Identity, IdentityKind
+from proxy.operations import Target
+from proxy.plugin import Next, Plugin, PluginSettings, Services, Stage
+
+_ANONYMOUS = Identity(IdentityKind.ANONYMOUS, "anonymous", "anonymous", "anonymous", "anonymous", "anonymous")
+_HEADERS = ("authorization", "x-api-key")
+
+
+class IdentitySettings(PluginSettings):
+    """How our keys look."""
+
+    key_prefix: str = Field(
+        default="lld_",
+        pattern=r"^[a-z][a-z0-9]{0,15}_$",
+        description="Prefix of our keys; 32 lower-case hex digits follow it. What does not begin with it is not ours.",
+    )
+
+
+class IdentityPlugin(Plugin[IdentitySettings]):
+    """Establishes `identity` and `our_credentials`.
+
+    A key of ours may come as Bearer, as X-API-Key, in the provider's own header (captured traffic), or as proxy
+    credentials. On captured traffic a provider key in the request beside a key of ours in the proxy credentials
+    means: charge nobody, account to our key's team, forward the client's own key.
+    """
+
+    name = "identity"
+    stage = Stage.IDENTIFY
+    Settings: ClassVar[type[PluginSettings]] = IdentitySettings
+    provides = frozenset({"identity"})
+
+    def __init__(self, settings: IdentitySettings, services: Services) -> None:
+        super().__init__(settings, services)
+        self._prefix = settings.key_prefix
+        self._shape = re.compile(re.escape(settings.key_prefix) + r"[0-9a-f]{32}")
+
+    async def __call__(self, exchange: Exchange, call_next: Next) -> Response:
+        exchange.identity = self._identify(exchange)
+        return await call_next(exchange)
+
+    def _identify(self, exchange: Exchange) -> Identity:
+        origin = exchange.origin
+        ours, foreign = self._credentials(exchange)
+        if origin.proxy_credential is not None and origin.proxy_credential.startswith(self._prefix):
+            ours.append(origin.proxy_credential)
+        exchange.our_credentials = tuple(ours)
+        captured = origin.captured_host is not None
+        if ours:
+            if any(other != ours[0] for other in ours):
+                raise Refusal("invalid_request", "Two different Tollway keys came with this request. Send one.")
+            return self._known(exchange, ours[0], provider_credential=captured and foreign)
+        if captured and foreign:
+            return self._own_key(exchange)
+        target = exchange.operation.target
+        if target is Target.LOCAL or target is Target.PLAIN:
+            return _ANONYMOUS
+        if origin.kind is ListenerKind.REVERSE and origin.loopback:
+            return _ANONYMOUS
+        raise self._unauthorized("No Tollway key came with this request.")
+
+    def _credentials(self, exchange: Exchange) -> tuple[list[str], bool]:
+        """Our keys in the request's own headers, and whether a credential that is not ours is there too."""
+        headers = exchange.request.headers
+        names: tuple[str, ...] = _HEADERS
+        if exchange.captured is not None:
+            names = (*_HEADERS, *(n for n in exchange.captured.credential_headers if n not in _HEADERS))
+        ours: list[str] = []
+        foreign = False
+        for name in names:
+            value = headers.get(name)
+            if value is None:
+                continue
+            token = _token(value) if name == "authorization" else value.strip()
+            if token.startswith(self._prefix):
+                ours.append(token)
+            elif token:
+                foreign = True
+        return ours, foreign
+
+    def _known(self, exchange: Exchange, key: str, *, provider_credential: bool) -> Identity:
+        record = self.services.keys.lookup(key) if self._shape.fullmatch(key) else None
+        if record is None:
+            raise self._unauthorized("This Tollway key is malformed, unknown, expired or revoked.")
+        team = exchange.generation.teams.get(record.team)
+        if team is None:
+            raise self._unauthorized("This Tollway key belongs to a team that no longer exists.")
+        return Identity(
+            kind=IdentityKind.KEY,
+            key_id=record.key_id,
+            user=record.user,
+            team=record.team,
+            organisation=team.organisation,
+            tier=record.tier or team.tier,
+            provider_credential=provider_credential,
+            caps=record.caps,
+        )
+
+    def _own_key(self, exchange: Exchange) -> Identity:
+        name = exchange.generation.listener(exchange.origin.listener).default_team
+        team = exchange.generation.teams.get(name) if name is not None else None
+        if team is None:
+            raise self._unauthorized(
+                "This proxy does not accept a provider key alone. Give your Tollway key as proxy credentials too: "
+                f"HTTPS_PROXY=http://{self._prefix}...@host:port"
+            )
+        return Identity(
+            kind=IdentityKind.OWN_KEY,
+            key_id="own",
+            user="own-key",
+            team=team.name,
+            organisation=team.organisation,
+            tier=team.tier,
+            provider_credential=True,
+        )
+
+    def _unauthorized(self, problem: str) -> Refusal:
+        return Refusal(
+            "invalid_api_key",
+            f"{problem} Send 'Authorization: Bearer {self._prefix}<32 hex digits>'; "
+            "the operator makes one with 'tollway keys create'.",
+        )
+
+
+def _token(value: str) -> str:
+    """The credential of an Authorization value; for Basic the user, or the password where the user is empty."""
+    scheme, _, rest = value.strip().partition(" ")
+    rest = rest.strip()
+    if scheme.lower() != "basic":
+        return rest
+    try:
+        user, _, password = base64.b64decode(rest, validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return rest
+    return user or password
+
+
+PLUGIN = IdentityPlugin

@@ -1,0 +1,101 @@
+"""From an upstream's answer to ours: wait for content, keep back what only we asked for, map failures."""
+
+from __future__ import annotations
+
+from proxy.dialects import DIALECTS
+from proxy.dialects.sse import EventFramer, EventTooLarge
+from proxy.errors import Refusal
+from proxy.exchange import Exchange, Response
+from proxy.routes import Try
+from proxy.upstreams.api import UpstreamFailure
+
+
+async def first_content(exchange: Exchange, response: Response, tried: Try, peek_bytes_max: int) -> Response:
+    """Pull until the first content event, so that an error in its place can still become another attempt.
+
+    Sets `tried.outcome` to a failure where the stream opens with an error, ends or breaks before any content.
+    """
+    dialect = DIALECTS[exchange.operation.dialect or ""]
+    framer = EventFramer()
+    size = 0
+    try:
+        while size <= peek_bytes_max:
+            chunk = await response.pull()
+            if not chunk:
+                tried.outcome = "garbage"
+                break
+            size += len(chunk)
+            response.peeked.append(chunk)
+            for event in framer.feed(chunk):
+                if dialect.is_error_event(event):
+                    tried.outcome, tried.detail = "error_event", event[:300].decode("utf-8", "replace")
+                    break
+                if dialect.is_content_event(event):
+                    return response
+            if tried.outcome != "served":
+                break
+        else:
+            tried.outcome = "garbage"
+    except UpstreamFailure as failure:
+        tried.outcome, tried.detail = failure.kind.value, failure.detail
+    except EventTooLarge as failure:
+        tried.outcome, tried.detail = "garbage", str(failure)
+    if response.stream is not None:
+        await response.stream.aclose()
+    return Response(502, response.headers.copy())
+
+
+class _Withholder:
+    """Drops the events that exist only because we asked for the usage; everything else passes byte for byte."""
+
+    __slots__ = ("_dialect", "_framer")
+
+    def __init__(self, dialect: str) -> None:
+        self._dialect = DIALECTS[dialect]
+        self._framer = EventFramer()
+
+    def __call__(self, chunk: bytes) -> bytes:
+        if not chunk:
+            return self._framer.rest()
+        kept = [
+            event
+            for event in self._framer.feed(chunk)
+            if b'"usage"' not in event or not self._dialect.withholds(event)
+        ]
+        return kept[0] if len(kept) == 1 else b"".join(kept)
+
+
+def withhold_usage(response: Response, dialect: str) -> None:
+    """For a client that did not ask for the usage of its stream."""
+    response.transforms.append(_Withholder(dialect))
+
+
+def exhausted(exchange: Exchange, response: Response, tried: Try) -> Refusal:
+    """The answer once every attempt failed; the upstream's own words stay in our log."""
+    count = len(exchange.route.tries) if exchange.route is not None else 1
+    times = "" if count == 1 else f" after {count} attempts"
+    if tried.outcome == "status" and response.status == 429:
+        asked = response.headers.get("retry-after", "")
+        return Refusal(
+            "rate_limited",
+            f"The upstream is rate limiting{times}. Wait, then try again.",
+            retry_after_seconds=float(asked) if asked.isdigit() else 5.0,
+        )
+    if tried.outcome == "status" and response.status in (401, 403):
+        return Refusal(
+            "upstream_error",
+            "The upstream refused this proxy's own credential. The operator must check its key.",
+        )
+    if tried.outcome in ("first_byte_timeout", "idle_timeout", "total_timeout"):
+        return Refusal("upstream_timeout", f"The upstream did not answer in time{times}. Try again later.")
+    if tried.outcome == "connect_failed":
+        return Refusal(
+            "upstream_unavailable", f"The upstream cannot be reached{times}. Try again.", retry_after_seconds=1
+        )
+    if tried.outcome == "status" and response.status == 503:
+        return Refusal(
+            "upstream_unavailable", f"The upstream is overloaded{times}. Try again.", retry_after_seconds=5
+        )
+    if tried.outcome == "status":
+        return Refusal("upstream_error", f"The upstream answered {response.status}{times}. Try again later.")
+    return Refusal("upstream_error", f"The upstream's answer could not be used ({tried.outcome}){times}. Try again.")

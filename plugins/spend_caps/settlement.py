@@ -1,0 +1,57 @@
+"""What an exchange is charged and what it cost at list, from what its attempts did."""
+
+from __future__ import annotations
+
+from proxy.catalogue import Model
+from proxy.exchange import Exchange, Finish
+from proxy.ledger.api import AttemptOutcome, Hold, Settlement
+from proxy.pricing.money import ZERO, Nano
+from proxy.routes import Try
+
+
+def settlement_of(exchange: Exchange, hold: Hold, reason: Finish, now_ms: int) -> Settlement:
+    """The settlement of a dispatched hold.
+
+    A served attempt is charged by its usage; one whose usage is not known (the drain ended before it came) takes
+    the full hold. A failed attempt is the operator's cost, 0 to the caller, unless the upstream reported usage.
+    """
+    model = exchange.model
+    tries = exchange.route.tries if exchange.route is not None else []
+    own = exchange.identity is not None and exchange.identity.provider_credential
+    charged, listed = ZERO, ZERO
+    priced = True
+    outcomes: list[AttemptOutcome] = []
+    for number, tried in enumerate(tries, start=1):
+        cost = _list_cost(model, tried, hold)
+        if cost is None:
+            priced = False
+        else:
+            listed = Nano(listed + cost)
+        if number == len(tries) and not own:
+            charged = _charge(model, tried, hold)
+        outcomes.append(
+            AttemptOutcome(tried.attempt, tried.outcome, tried.status, tried.usage, cost, now_ms)
+        )
+    return Settlement(charged, listed if priced else None, tuple(outcomes), reason.value, now_ms)
+
+
+def _list_cost(model: Model | None, tried: Try, hold: Hold) -> Nano | None:
+    rates = None if model is None else model.list_rates(tried.candidate)
+    if rates is None:
+        return None
+    if tried.usage is not None:
+        return rates.cost(tried.usage)
+    return (hold.request.list or ZERO) if _unknown(tried) else ZERO
+
+
+def _charge(model: Model | None, tried: Try, hold: Hold) -> Nano:
+    if model is None or model.rates is None:
+        return hold.request.charged
+    if tried.usage is not None:
+        return model.rates.cost(tried.usage)
+    return hold.request.charged if _unknown(tried) else ZERO
+
+
+def _unknown(tried: Try) -> bool:
+    """The upstream may have done all the work that was held for, and nobody can say."""
+    return tried.outcome in ("running", "served")

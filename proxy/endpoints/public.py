@@ -1,0 +1,106 @@
+"""What every client may ask of us: health and the models it can call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import ORJSONResponse
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from proxy import __version__
+from proxy.catalogue import Model
+from proxy.endpoints.bridge import EXCHANGE
+from proxy.errors import Refusal
+from proxy.exchange import Exchange
+from proxy.identities import IdentityKind
+
+OWNER = "tollway"
+
+
+def application(title: str, routers: Iterable[APIRouter]) -> FastAPI:
+    """A FastAPI application whose own errors are in our envelope."""
+    app = FastAPI(title=title, version=__version__, redirect_slashes=False, docs_url=None, redoc_url=None)
+    app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    for router in routers:
+        app.include_router(router)
+    return app
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    if not isinstance(error, Refusal):
+        raise error
+    return Response(error.envelope(), error.status, error.wire_headers())
+
+
+async def _http_error(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    code = {404: "not_found", 405: "method_not_allowed"}.get(status, "invalid_request")
+    refusal = Refusal(code, "There is no such endpoint here." if status == 404 else str(error), status=status)
+    return Response(refusal.envelope(), status, refusal.wire_headers())
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    problems = error.errors() if isinstance(error, RequestValidationError) else []
+    first = problems[0] if problems else {"loc": (), "msg": "invalid request"}
+    where = ".".join(str(part) for part in first["loc"][1:])
+    refusal = Refusal("invalid_request", f"{where}: {first['msg']}", param=where or None)
+    return Response(refusal.envelope(), 400, refusal.wire_headers())
+
+
+def router(ready: Callable[[], bool]) -> APIRouter:
+    """`/health`, `/v1/health`, `/v1/models`. `ready` is False while starting and draining."""
+    routes = APIRouter()
+
+    @routes.get("/health")
+    @routes.get("/v1/health")
+    async def health() -> Response:
+        """Up and ready, nothing more: 200 while new exchanges are taken, 503 while not."""
+        up = ready()
+        return ORJSONResponse(
+            {"status": "ok" if up else "draining", "ready": up}, 200 if up else 503, None if up else {"retry-after": "5"}
+        )
+
+    @routes.get("/v1/models")
+    async def models(request: Request) -> Response:
+        """The models the caller can call, in OpenAI's shape."""
+        exchange: Exchange = request.scope[EXCHANGE]
+        listed = [_entry(name, model) for name, model in _visible(exchange).items()]
+        return ORJSONResponse({"object": "list", "data": listed})
+
+    @routes.get("/v1/models/{name:path}")
+    async def model(name: str, request: Request) -> Response:
+        """One of them."""
+        exchange: Exchange = request.scope[EXCHANGE]
+        found = _visible(exchange).get(name)
+        if found is None:
+            raise Refusal(
+                "model_not_available", f"There is no model '{name}' for you. GET /v1/models lists them.", param="model"
+            )
+        return ORJSONResponse(_entry(name, found))
+
+    return routes
+
+
+def _visible(exchange: Exchange) -> dict[str, Model]:
+    """By tier for a key; the public catalogue for anybody else."""
+    identity, models = exchange.identity, exchange.generation.models
+    if identity is None or identity.kind is not IdentityKind.KEY:
+        return models
+    return {name: model for name, model in models.items() if not model.tiers or identity.tier in model.tiers}
+
+
+def _entry(name: str, model: Model) -> dict[str, Any]:
+    return {
+        "id": name,
+        "object": "model",
+        "created": model.created,
+        "owned_by": OWNER,
+        "context_window": model.context_tokens,
+        "tags": list(model.tags),
+    }
