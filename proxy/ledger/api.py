@@ -56,7 +56,9 @@ class CapExceeded(Exception):
     """A hold does not fit. Nothing was held. `states` are the caps it does not fit into, tightest first."""
 
     def __init__(self, states: tuple[CapState, ...]) -> None:
-        super().__init__("; ".join(f"{s.cap.scope} {s.cap.scope_id}/{s.cap.window}: {s.left} nano left" for s in states))
+        super().__init__(
+            "; ".join(f"{s.cap.scope} {s.cap.scope_id}/{s.cap.window}: {s.left} nano left" for s in states)
+        )
         self.states = states
 
 
@@ -86,6 +88,10 @@ class Hold:
     soft_crossed: tuple[CapState, ...] = ()
     """Caps whose soft limit this hold crosses."""
     ended: bool = False
+    attempts: int = 0
+    """Upstream calls dispatched under it so far."""
+    counters: tuple[int, ...] = ()
+    """Ids of the counters it counts in; the ledger's own."""
 
 
 @dataclass(slots=True, eq=False)

@@ -1,0 +1,119 @@
+"""The operations that the writer's queue carries, each a few statements of the books."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from enum import IntEnum
+from typing import Any, ClassVar
+
+from proxy.ledger.api import Attempt, Cap, CapState, Hold, HoldRequest, Settlement
+from proxy.ledger.books import Books
+
+
+class Durability(IntEnum):
+    """What a commit survives. A batch takes the strongest of its operations."""
+
+    NORMAL = 0
+    """The death of the process."""
+    FULL = 1
+    """The loss of power, too: the commit waits for the disk."""
+
+
+class Operation(ABC):
+    """Something to write. After its batch `result` or `error` is set, and the future, if any, is resolved."""
+
+    __slots__ = ("error", "future", "result")
+    durability: ClassVar[Durability] = Durability.NORMAL
+    refusable: ClassVar[bool] = True
+    """Answered with an error where the file cannot be written; otherwise tried again until it is."""
+
+    def __init__(self, future: asyncio.Future[Any] | None) -> None:
+        self.future = future
+        self.result: Any = None
+        self.error: Exception | None = None
+
+    @abstractmethod
+    def apply(self, books: Books) -> None:
+        """Write, inside the batch's transaction."""
+
+
+class Holding(Operation):
+    __slots__ = ("request",)
+
+    def __init__(self, request: HoldRequest, future: asyncio.Future[Hold]) -> None:
+        super().__init__(future)
+        self.request = request
+
+    def apply(self, books: Books) -> None:
+        self.result = books.hold(self.request)
+
+
+class Dispatching(Operation):
+    __slots__ = ("at_ms", "attempt")
+
+    def __init__(self, attempt: Attempt, at_ms: int, future: asyncio.Future[Attempt]) -> None:
+        super().__init__(future)
+        self.attempt = attempt
+        self.at_ms = at_ms
+
+    def apply(self, books: Books) -> None:
+        books.dispatch(self.attempt, self.at_ms)
+        self.result = self.attempt
+
+
+class Committing(Operation):
+    __slots__ = ("hold",)
+    durability = Durability.FULL
+
+    def __init__(self, hold: Hold, future: asyncio.Future[None]) -> None:
+        super().__init__(future)
+        self.hold = hold
+
+    def apply(self, books: Books) -> None:
+        books.commit_hold(self.hold.id)
+
+
+class Settling(Operation):
+    __slots__ = ("hold", "settlement")
+    refusable = False
+
+    def __init__(self, hold: Hold, settlement: Settlement) -> None:
+        super().__init__(None)
+        self.hold = hold
+        self.settlement = settlement
+
+    def apply(self, books: Books) -> None:
+        self.result = books.settle(self.hold, self.settlement)
+
+
+class Releasing(Operation):
+    __slots__ = ("at_ms", "hold", "reason")
+    refusable = False
+
+    def __init__(self, hold: Hold, reason: str, at_ms: int) -> None:
+        super().__init__(None)
+        self.hold = hold
+        self.reason = reason
+        self.at_ms = at_ms
+
+    def apply(self, books: Books) -> None:
+        books.release(self.hold, self.reason, self.at_ms)
+
+
+class Reading(Operation):
+    __slots__ = ("caps",)
+
+    def __init__(self, caps: tuple[Cap, ...], future: asyncio.Future[tuple[CapState, ...]]) -> None:
+        super().__init__(future)
+        self.caps = caps
+
+    def apply(self, books: Books) -> None:
+        self.result = tuple([books.cap_state(cap) for cap in self.caps])
+
+
+class Flushing(Operation):
+    __slots__ = ()
+
+    def apply(self, books: Books) -> None:
+        self.result = None

@@ -1,0 +1,170 @@
+"""The tables of the ledger and the key store, and how a connection to them is opened.
+
+Amounts are nano-dollars, times milliseconds since the epoch. A hold's `counters` is a JSON list of the ids of
+the counters it counts in; what it counts there (charged or list) is the counter's own `basis`.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+VERSION: Final = 1
+BUSY_MILLISECONDS_MAX: Final = 5_000
+"""How long a statement waits for another process's write before it fails."""
+CACHED_STATEMENTS_MAX: Final = 128
+
+_TABLES: Final = """
+CREATE TABLE IF NOT EXISTS boots (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    boot TEXT NOT NULL UNIQUE,
+    first_hold INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS counters (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    scope TEXT NOT NULL,
+    scope_id TEXT NOT NULL,
+    window TEXT NOT NULL,
+    start_ms INTEGER NOT NULL,
+    end_ms INTEGER NOT NULL,
+    basis TEXT NOT NULL CHECK (basis IN ('charged', 'list')),
+    spent INTEGER NOT NULL DEFAULT 0 CHECK (spent >= 0),
+    held INTEGER NOT NULL DEFAULT 0 CHECK (held >= 0),
+    overage INTEGER NOT NULL DEFAULT 0,
+    limit_max INTEGER NOT NULL DEFAULT 0,
+    folded INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (scope, scope_id, window, start_ms, basis)
+) STRICT;
+CREATE TABLE IF NOT EXISTS holds (
+    id INTEGER PRIMARY KEY,
+    exchange_id TEXT NOT NULL UNIQUE,
+    boot INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    key_id TEXT NOT NULL,
+    user TEXT NOT NULL,
+    team TEXT NOT NULL,
+    organisation TEXT NOT NULL,
+    model TEXT NOT NULL,
+    operation TEXT NOT NULL,
+    held_charged INTEGER NOT NULL CHECK (held_charged >= 0),
+    held_list INTEGER CHECK (held_list >= 0),
+    charged INTEGER CHECK (charged >= 0),
+    list INTEGER CHECK (list >= 0),
+    counters TEXT NOT NULL,
+    at_ms INTEGER NOT NULL,
+    ended_ms INTEGER,
+    outcome TEXT
+) STRICT;
+CREATE TABLE IF NOT EXISTS attempts (
+    hold_id INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    upstream TEXT NOT NULL,
+    upstream_model TEXT NOT NULL,
+    role TEXT NOT NULL,
+    started_ms INTEGER NOT NULL,
+    outcome TEXT,
+    status INTEGER,
+    input_tokens INTEGER,
+    output_tokens INTEGER,
+    cached_tokens INTEGER,
+    cache_write_tokens INTEGER,
+    cache_write_1h_tokens INTEGER,
+    reasoning_tokens INTEGER,
+    counted INTEGER,
+    list_cost INTEGER,
+    ended_ms INTEGER,
+    PRIMARY KEY (hold_id, number)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS accounts (
+    id INTEGER PRIMARY KEY,
+    book TEXT NOT NULL CHECK (book IN ('charged', 'list')),
+    name TEXT NOT NULL,
+    UNIQUE (book, name)
+) STRICT;
+CREATE TABLE IF NOT EXISTS transfers (
+    origin INTEGER NOT NULL,
+    kind INTEGER NOT NULL,
+    debit INTEGER NOT NULL,
+    credit INTEGER NOT NULL CHECK (credit <> debit),
+    amount INTEGER NOT NULL CHECK (amount > 0),
+    at_ms INTEGER NOT NULL,
+    PRIMARY KEY (origin, kind)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS days (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at_ms INTEGER NOT NULL,
+    team TEXT NOT NULL,
+    user TEXT NOT NULL,
+    key_id TEXT NOT NULL,
+    model TEXT NOT NULL,
+    requests INTEGER NOT NULL,
+    input_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    cached_tokens INTEGER NOT NULL,
+    reasoning_tokens INTEGER NOT NULL,
+    charged INTEGER NOT NULL,
+    list INTEGER NOT NULL,
+    charged_overage INTEGER NOT NULL,
+    list_overage INTEGER NOT NULL,
+    UNIQUE (at_ms, team, user, key_id, model)
+) STRICT;
+CREATE TABLE IF NOT EXISTS keys (
+    digest BLOB PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    hint TEXT NOT NULL,
+    name TEXT NOT NULL,
+    user TEXT NOT NULL,
+    team TEXT NOT NULL,
+    organisation TEXT NOT NULL,
+    tier TEXT,
+    caps TEXT NOT NULL,
+    created_ms INTEGER NOT NULL,
+    expires_ms INTEGER,
+    revoked_ms INTEGER,
+    rotated_to TEXT
+) STRICT;
+CREATE TABLE IF NOT EXISTS key_generation (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    generation INTEGER NOT NULL
+) STRICT;
+INSERT OR IGNORE INTO key_generation VALUES (1, 0);
+"""
+
+
+class SchemaTooNew(Exception):
+    """The file was written by a newer Tollway."""
+
+
+def connect(path: Path, *, create: bool = True) -> sqlite3.Connection:
+    """A connection in autocommit mode, tables in place, usable from any one thread at a time.
+
+    Raises SchemaTooNew, FileNotFoundError (`create=False` and no such file) and sqlite3.Error.
+    """
+    if create:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    elif not path.exists():
+        raise FileNotFoundError(path)
+    connection = sqlite3.connect(
+        path,
+        timeout=BUSY_MILLISECONDS_MAX / 1000,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=CACHED_STATEMENTS_MAX,
+    )
+    connection.execute("PRAGMA synchronous=NORMAL")
+    _migrate(connection, path)
+    return connection
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > VERSION:
+        connection.close()
+        raise SchemaTooNew(f"{path} was written by a newer Tollway (schema {version}, this one knows {VERSION})")
+    if version == VERSION:
+        return
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version={VERSION}; COMMIT;")

@@ -1,0 +1,344 @@
+"""The ledger in a SQLite file, shared by as many processes as open it."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from proxy.clock import Clock
+from proxy.errors import Refusal
+from proxy.ledger.api import Attempt, Cap, CapState, Hold, HoldRequest, Settlement
+from proxy.ledger.books import AMOUNT_NANO_MAX, Books, HoldNotOpen
+from proxy.ledger.boots import FileLock, claim, sweeper_path
+from proxy.ledger.operations import (
+    Committing,
+    Dispatching,
+    Flushing,
+    Holding,
+    Operation,
+    Reading,
+    Releasing,
+    Settling,
+)
+from proxy.ledger.recovery import Recovered, recover
+from proxy.ledger.schema import connect
+from proxy.ledger.writer import Writer, unwritable
+from proxy.pricing.money import Nano
+
+OPERATIONS_WAITING_MAX: Final = 10_000
+"""Operations not yet durable; past it no hold is taken."""
+SWEEP_SECONDS: Final = 10.0
+CHECKPOINT_PAGES: Final = 4_000
+"""Length of the write-ahead log, in pages of 4 KiB, at which it is copied back into the file."""
+
+
+class LedgerClosed(Exception):
+    """The ledger is closed, or its writer has failed. Nothing was written."""
+
+
+class BootTaken(Exception):
+    """Another living process has opened the ledger under the same boot id."""
+
+
+@dataclass(slots=True)
+class Alarms:
+    """What should never happen, counted since the start. Each is logged as an error, too."""
+
+    overages: int = 0
+    """Holds that were settled above what they had set aside."""
+    double_ends: int = 0
+    """Second ends of a hold; not applied."""
+    lost_ends: int = 0
+    """Ends that could not be written; the next start settles these holds in full."""
+    invalid_amounts: int = 0
+    """Settlements with an impossible amount; settled in full instead."""
+
+
+class SqliteLedger:
+    """`proxy.ledger.api.Ledger` in one file. All methods are for the event loop of the first await."""
+
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, books: Books, clock: Clock, log: Any, lock: FileLock
+    ) -> None:
+        self.path = path
+        self.recovered = Recovered()
+        """What was ended for dead processes, at open and since."""
+        self.alarms = Alarms()
+        self._connection = connection
+        self._clock = clock
+        self._log = log
+        self._lock = lock
+        self._books = books
+        self._sweeper: FileLock | None = FileLock.acquire(sweeper_path(path))
+        self._open = 0
+        self._outbox: list[Operation] = []
+        self._unanswered: dict[Operation, None] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+        self._writer = Writer(
+            connection,
+            books,
+            delivered=self._wake,
+            swept=self._sweep,
+            ended=self._writer_ended,
+            sweep_seconds=SWEEP_SECONDS,
+        )
+
+    @classmethod
+    def open(cls, path: Path, clock: Clock, log: Any, *, boot_id: str | None = None) -> SqliteLedger:
+        """Open or make the file, end the holds of dead processes, and start the writer.
+
+        `boot_id` names this process among those that share the file and is never used again; random if None.
+        Raises BootTaken, SchemaTooNew, sqlite3.Error.
+        """
+        connection = connect(path)
+        connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
+        books = Books(connection)
+        recovered = recover(connection, books, path, clock.now_ms())
+        boot = boot_id or secrets.token_hex(8)
+        lock = claim(path, boot)
+        if lock is None:
+            connection.close()
+            raise BootTaken(f"another process has opened {path} as boot '{boot}'")
+        row = connection.execute(
+            "INSERT INTO boots (boot, first_hold) VALUES (?, (SELECT coalesce(max(id), 0) + 1 FROM holds))", (boot,)
+        )
+        books.boot = int(row.lastrowid or 0)
+        ledger = cls(path, connection, books, clock, log, lock)
+        ledger.recovered = recovered
+        if recovered.boots:
+            log.warning("ledger_recovered", **_counts(recovered))
+        ledger._writer.start()
+        return ledger
+
+    # -- the contract
+
+    async def hold(self, request: HoldRequest) -> Hold:
+        """See `Ledger.hold`. Raises CapExceeded, DuplicateHold, and Refusal `overloaded` or `unbounded_cost`."""
+        if len(self._unanswered) >= OPERATIONS_WAITING_MAX:
+            raise Refusal("overloaded", "The ledger is behind. Try again in a second.", retry_after_seconds=1)
+        _check_amounts(request)
+        future: asyncio.Future[Hold] = asyncio.get_running_loop().create_future()
+        self._submit(Holding(request, future))
+        try:
+            return await future
+        except asyncio.CancelledError:
+            # Cancelled after the hold was made but before the caller could have it: nobody else can end it.
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self.release(future.result(), reason="abandoned", at_ms=self._clock.now_ms())
+            raise
+
+    async def dispatch(self, hold: Hold, *, upstream: str, upstream_model: str, role: str = "answer") -> Attempt:
+        """See `Ledger.dispatch`. Raises HoldNotOpen."""
+        if hold.ended:
+            raise HoldNotOpen(f"hold {hold.id} has ended already")
+        hold.attempts += 1
+        attempt = Attempt(hold.id, hold.attempts, upstream, upstream_model, role)
+        future: asyncio.Future[Attempt] = asyncio.get_running_loop().create_future()
+        self._submit(Dispatching(attempt, self._clock.now_ms(), future))
+        return await future
+
+    async def commit(self, hold: Hold) -> None:
+        """See `Ledger.commit`. Survives the loss of power. Raises HoldNotOpen."""
+        if hold.ended:
+            raise HoldNotOpen(f"hold {hold.id} has ended already")
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._submit(Committing(hold, future))
+        await future
+
+    def settle(self, hold: Hold, settlement: Settlement) -> None:
+        """See `Ledger.settle`. Never raises."""
+        if self._may_end(hold, "settle"):
+            self._enqueue_end(Settling(hold, self._checked(hold, settlement)))
+
+    def release(self, hold: Hold, *, reason: str, at_ms: int) -> None:
+        """See `Ledger.release`. Never raises."""
+        if self._may_end(hold, "release"):
+            self._enqueue_end(Releasing(hold, reason, at_ms))
+
+    async def cap_states(self, caps: tuple[Cap, ...]) -> tuple[CapState, ...]:
+        """See `Ledger.cap_states`."""
+        future: asyncio.Future[tuple[CapState, ...]] = asyncio.get_running_loop().create_future()
+        self._submit(Reading(caps, future))
+        return await future
+
+    async def flush(self) -> None:
+        """See `Ledger.flush`."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._submit(Flushing(future))
+        await future
+
+    async def close(self) -> None:
+        """Flush, end the writer and let go of the file. Holds still open are left to the next start."""
+        if self._closed:
+            return
+        self._closed = True
+        self._post()
+        self._writer.close()
+        await asyncio.get_running_loop().run_in_executor(None, self._writer.join)
+        if self._open:
+            self._log.error("ledger_closed_with_open_holds", holds=self._open)
+        else:
+            self._connection.execute("DELETE FROM boots WHERE id=?", (self._books.boot,))
+        self._connection.close()
+        self._lock.release(remove=not self._open)
+        if self._sweeper is not None:
+            self._sweeper.release()
+
+    # -- the queue
+
+    def _submit(self, operation: Operation) -> None:
+        if self._closed:
+            raise LedgerClosed("the ledger is closed")
+        self._unanswered[operation] = None
+        if not self._outbox:
+            if self._loop is None:
+                self._loop = asyncio.get_running_loop()
+            # What one turn of the loop asks for is one handover: fewer wakes of the writer, larger batches.
+            self._loop.call_soon(self._post)
+        self._outbox.append(operation)
+
+    def _post(self) -> None:
+        if self._outbox:
+            self._writer.put(self._outbox)
+            self._outbox = []
+
+    def _wake(self, batch: list[Operation]) -> None:
+        try:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._answer, batch)
+        except RuntimeError:
+            self._log.error("ledger_loop_closed", operations=len(batch))
+
+    def _answer(self, batch: list[Operation]) -> None:
+        for operation in batch:
+            self._unanswered.pop(operation, None)
+            future = operation.future
+            if future is None:
+                self._note_end(operation)
+            elif operation.error is not None:
+                if not future.cancelled():
+                    future.set_exception(operation.error)
+            else:
+                if type(operation) is Holding:
+                    self._open += 1
+                    if future.cancelled():
+                        self.release(operation.result, reason="abandoned", at_ms=self._clock.now_ms())
+                if not future.cancelled():
+                    future.set_result(operation.result)
+
+    # -- ends
+
+    def _may_end(self, hold: Hold, how: str) -> bool:
+        if hold.ended:
+            self.alarms.double_ends += 1
+            self._log.error("ledger_double_end", hold=hold.id, exchange_id=hold.request.exchange_id, how=how)
+            return False
+        hold.ended = True
+        return True
+
+    def _enqueue_end(self, operation: Settling | Releasing) -> None:
+        if self._closed:
+            self._note_lost(operation, "the ledger was closed before")
+            return
+        self._submit(operation)
+
+    def _note_end(self, operation: Operation) -> None:
+        if not isinstance(operation, Settling | Releasing):
+            return
+        hold = operation.hold
+        if isinstance(operation.error, HoldNotOpen):
+            self.alarms.double_ends += 1
+            self._log.error("ledger_double_end", hold=hold.id, exchange_id=hold.request.exchange_id, how="recovered")
+        elif operation.error is not None:
+            self._note_lost(operation, str(operation.error))
+        else:
+            self._open -= 1
+            if isinstance(operation, Settling) and operation.result:
+                self._note_overage(hold, operation.settlement)
+
+    def _note_lost(self, operation: Settling | Releasing, why: str) -> None:
+        self.alarms.lost_ends += 1
+        hold = operation.hold
+        self._log.error("ledger_end_lost", hold=hold.id, exchange_id=hold.request.exchange_id, why=why)
+
+    def _note_overage(self, hold: Hold, settlement: Settlement) -> None:
+        self.alarms.overages += 1
+        self._log.error(
+            "ledger_overage",
+            hold=hold.id,
+            exchange_id=hold.request.exchange_id,
+            held_nano=hold.request.charged,
+            charged_nano=settlement.charged,
+            held_list_nano=hold.request.list,
+            list_nano=settlement.list,
+        )
+
+    def _checked(self, hold: Hold, settlement: Settlement) -> Settlement:
+        if 0 <= settlement.charged <= AMOUNT_NANO_MAX and 0 <= (settlement.list or 0) <= AMOUNT_NANO_MAX:
+            return settlement
+        self.alarms.invalid_amounts += 1
+        self._log.error(
+            "ledger_invalid_amount",
+            hold=hold.id,
+            exchange_id=hold.request.exchange_id,
+            charged=str(settlement.charged),
+            list=str(settlement.list),
+        )
+        request = hold.request
+        return Settlement(request.charged, request.list, (), "invalid_amount", settlement.at_ms)
+
+    # -- on the writer's thread
+
+    def _sweep(self) -> None:
+        if self._sweeper is None:
+            self._sweeper = FileLock.acquire(sweeper_path(self.path))
+        if self._sweeper is None:
+            return
+        try:
+            recovered = recover(self._connection, self._books, self.path, self._clock.now_ms())
+        except sqlite3.OperationalError as error:
+            self._log.error("ledger_sweep_failed", error=str(error))
+            return
+        if recovered.boots:
+            self.recovered += recovered
+            self._log.warning("ledger_recovered", **_counts(recovered))
+
+    def _writer_ended(self) -> None:
+        if not self._closed and self._loop is not None:
+            self._closed = True
+            self._loop.call_soon_threadsafe(self._fail_all)
+
+    def _fail_all(self) -> None:
+        # The writer died of a fault of ours: nobody may wait for it, and nothing may be served without it.
+        self._log.error("ledger_writer_failed", waiting=len(self._unanswered))
+        for operation in list(self._unanswered):
+            operation.error = unwritable(LedgerClosed("the ledger's writer has failed"))
+        self._answer(list(self._unanswered))
+
+
+def _check_amounts(request: HoldRequest) -> None:
+    if request.charged < 0 or (request.list is not None and request.list < 0):
+        raise ValueError("a hold is zero or more")
+    if max(request.charged, request.list or 0) > AMOUNT_NANO_MAX:
+        raise Refusal(
+            "unbounded_cost", "This request could cost more than the ledger can hold. Lower its output limit."
+        )
+    if request.list is None and any(cap.basis.value == "list" for cap in request.caps):
+        raise Refusal(
+            "unbounded_cost",
+            f"A cap here counts list cost and the model '{request.model}' has no list price. Use a priced model.",
+        )
+
+
+def _counts(recovered: Recovered) -> dict[str, Nano | int]:
+    return {
+        "boots": recovered.boots,
+        "released": recovered.released,
+        "dispatched": recovered.dispatched,
+        "committed": recovered.committed,
+    }
