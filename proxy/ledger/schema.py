@@ -112,7 +112,7 @@ CREATE TABLE IF NOT EXISTS days (
 ) STRICT;
 CREATE TABLE IF NOT EXISTS keys (
     digest BLOB PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE,
+    id TEXT NOT NULL,
     hint TEXT NOT NULL,
     name TEXT NOT NULL,
     user TEXT NOT NULL,
@@ -122,9 +122,10 @@ CREATE TABLE IF NOT EXISTS keys (
     caps TEXT NOT NULL,
     created_ms INTEGER NOT NULL,
     expires_ms INTEGER,
-    revoked_ms INTEGER,
-    rotated_to TEXT
+    rotated_ms INTEGER,
+    revoked_ms INTEGER
 ) STRICT;
+CREATE INDEX IF NOT EXISTS keys_by_id ON keys (id);
 CREATE TABLE IF NOT EXISTS key_generation (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     generation INTEGER NOT NULL

@@ -7,7 +7,7 @@ import secrets
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from proxy.clock import Clock
 from proxy.errors import Refusal
@@ -44,6 +44,14 @@ class BootTaken(Exception):
     """Another living process has opened the ledger under the same boot id."""
 
 
+class AlarmMetrics(Protocol):
+    """Where alarms are counted for the outside, too."""
+
+    def ledger_double_end(self) -> None: ...
+
+    def ledger_overage(self, nano: Nano) -> None: ...
+
+
 @dataclass(slots=True)
 class Alarms:
     """What should never happen, counted since the start. Each is logged as an error, too."""
@@ -68,6 +76,8 @@ class SqliteLedger:
         self.recovered = Recovered()
         """What was ended for dead processes, at open and since."""
         self.alarms = Alarms()
+        self.metrics: AlarmMetrics | None = None
+        """Told of alarms, besides the log."""
         self._connection = connection
         self._clock = clock
         self._log = log
@@ -89,7 +99,9 @@ class SqliteLedger:
         )
 
     @classmethod
-    def open(cls, path: Path, clock: Clock, log: Any, *, boot_id: str | None = None) -> SqliteLedger:
+    def open(
+        cls, path: Path, clock: Clock, log: Any, *, boot_id: str | None = None, metrics: AlarmMetrics | None = None
+    ) -> SqliteLedger:
         """Open or make the file, end the holds of dead processes, and start the writer.
 
         `boot_id` names this process among those that share the file and is never used again; random if None.
@@ -110,6 +122,7 @@ class SqliteLedger:
         books.boot = int(row.lastrowid or 0)
         ledger = cls(path, connection, books, clock, log, lock)
         ledger.recovered = recovered
+        ledger.metrics = metrics
         if recovered.boots:
             log.warning("ledger_recovered", **_counts(recovered))
         ledger._writer.start()
@@ -235,8 +248,7 @@ class SqliteLedger:
 
     def _may_end(self, hold: Hold, how: str) -> bool:
         if hold.ended:
-            self.alarms.double_ends += 1
-            self._log.error("ledger_double_end", hold=hold.id, exchange_id=hold.request.exchange_id, how=how)
+            self._note_double_end(hold, how)
             return False
         hold.ended = True
         return True
@@ -252,8 +264,7 @@ class SqliteLedger:
             return
         hold = operation.hold
         if isinstance(operation.error, HoldNotOpen):
-            self.alarms.double_ends += 1
-            self._log.error("ledger_double_end", hold=hold.id, exchange_id=hold.request.exchange_id, how="recovered")
+            self._note_double_end(hold, "recovered")
         elif operation.error is not None:
             self._note_lost(operation, str(operation.error))
         else:
@@ -261,20 +272,30 @@ class SqliteLedger:
             if isinstance(operation, Settling) and operation.result:
                 self._note_overage(hold, operation.settlement)
 
+    def _note_double_end(self, hold: Hold, how: str) -> None:
+        self.alarms.double_ends += 1
+        if self.metrics is not None:
+            self.metrics.ledger_double_end()
+        self._log.error("ledger_double_end", hold=hold.id, exchange_id=hold.request.exchange_id, how=how)
+
     def _note_lost(self, operation: Settling | Releasing, why: str) -> None:
         self.alarms.lost_ends += 1
         hold = operation.hold
         self._log.error("ledger_end_lost", hold=hold.id, exchange_id=hold.request.exchange_id, why=why)
 
     def _note_overage(self, hold: Hold, settlement: Settlement) -> None:
+        request = hold.request
         self.alarms.overages += 1
+        if self.metrics is not None:
+            over = max(settlement.charged - request.charged, (settlement.list or 0) - (request.list or 0))
+            self.metrics.ledger_overage(Nano(over))
         self._log.error(
             "ledger_overage",
             hold=hold.id,
-            exchange_id=hold.request.exchange_id,
-            held_nano=hold.request.charged,
+            exchange_id=request.exchange_id,
+            held_nano=request.charged,
             charged_nano=settlement.charged,
-            held_list_nano=hold.request.list,
+            held_list_nano=request.list,
             list_nano=settlement.list,
         )
 
