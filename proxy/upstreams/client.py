@@ -75,12 +75,14 @@ class PooledResponse:
         """The whole body. Raises UpstreamFailure GARBAGE past `bytes_max`, and closes the connection."""
         pieces: list[bytes] = []
         size = 0
-        async for piece in self:
-            size += len(piece)
-            if size > bytes_max:
-                await self.aclose()
-                raise UpstreamFailure(FailureKind.GARBAGE, f"an answer of more than {bytes_max} bytes", sent=True)
-            pieces.append(piece)
+        try:
+            async for piece in self:
+                size += len(piece)
+                if size > bytes_max:
+                    raise UpstreamFailure(FailureKind.GARBAGE, f"an answer of more than {bytes_max} bytes", sent=True)
+                pieces.append(piece)
+        finally:
+            await self.aclose()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def aclose(self) -> None:
@@ -135,6 +137,10 @@ class PooledClient(UpstreamClient):
             raise UpstreamFailure(failure.kind, failure.detail, sent=True) from failure
         return await _attempt(Flight(pool, endpoint, wire, deadlines, total_at), wire, head, body)
 
+    def in_flight(self, name: str) -> int:
+        """Exchanges that upstream `name` is working on now."""
+        return sum(pool.in_flight for key, pool in self._pools.items() if key[0] == name)
+
     async def close(self) -> None:
         """Close every connection. Exchanges under way end as broken."""
         pools = list(self._pools.values())
@@ -150,12 +156,20 @@ class PooledClient(UpstreamClient):
         key = _pool_key(upstream)
         pool = self._pools.get(key)
         if pool is None:
-            for old, candidate in list(self._pools.items()):
-                if old[0] == upstream.name and candidate.unused:
-                    del self._pools[old]
+            self._forget(upstream.name)
             pool = self._pools[key] = Pool(upstream)
         self._current[upstream.name] = (upstream, pool)
         return pool
+
+    def _forget(self, name: str) -> None:
+        """Let go of pools of `name` that a reload has left unused, and of the oldest ones where there are many."""
+        surplus = len(self._pools) - limits.POOLS_MAX + 1
+        for key, pool in list(self._pools.items()):
+            if (key[0] == name and pool.unused) or (surplus > 0 and pool.in_flight == 0):
+                pool.clear()
+                del self._pools[key]
+                self._current.pop(str(key[0]), None)
+                surplus -= 1
 
 
 def _pool_key(upstream: Upstream) -> tuple[object, ...]:

@@ -64,9 +64,10 @@ class Flight:
     async def piece(self, payload: StreamReader) -> bytes:
         """The next piece of the body, b"" at its end. Time spent elsewhere is not the upstream's silence."""
         self._waiting_since = self._loop.time()
-        data = await payload.readany()
-        self._waiting_since = _NEVER
-        return data
+        try:
+            return await payload.readany()
+        finally:
+            self._waiting_since = _NEVER
 
     def end(self, *, keep: bool) -> None:
         """Give the connection back; without `keep`, or where it is not clean, it is closed. Idempotent."""
@@ -107,7 +108,7 @@ class Flight:
         wire = self.wire
         if wire is not None:
             wire.set_exception(failure)
-            wire.drop()
+            self.end(keep=False)
 
     async def _send(self, body: AsyncIterator[bytes], length: int | None) -> None:
         wire = self.wire

@@ -24,3 +24,5 @@ ENDPOINTS_MAX: Final = 256
 """Different hosts of one upstream (wildcard capture entries) remembered at a time."""
 DNS_CACHE_SECONDS: Final = 30
 """How long a resolved name is used for new connections."""
+POOLS_MAX: Final = 256
+"""Different upstreams (plain targets of a forwarding listener included) with connections of their own."""

@@ -105,8 +105,8 @@ class Pool:
         """Nothing under way and nothing kept."""
         return self.in_flight == 0 and not any(endpoint.idle for endpoint in self._endpoints.values())
 
-    async def close(self) -> None:
-        """Close every connection, those under way too."""
+    def clear(self) -> None:
+        """Close every idle connection."""
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
@@ -114,6 +114,10 @@ class Pool:
             for wire in endpoint.idle:
                 wire.drop()
             endpoint.idle.clear()
+
+    async def close(self) -> None:
+        """Close every connection, those under way too."""
+        self.clear()
         await self._connector.close()
 
     @staticmethod
