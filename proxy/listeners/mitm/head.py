@@ -1,0 +1,166 @@
+"""HTTP/1 request heads: bytes in, a checked `Head` out. Strict where two parsers could disagree.
+
+Rules from RFC 9110 and RFC 9112. What would let somebody else read another message than we do (framing,
+folding, control characters) closes the connection; what is merely not acceptable leaves it usable.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Final
+
+from proxy.errors import Refusal
+from proxy.exchange import Headers
+
+_TOKEN: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_REQUEST_LINE: Final = re.compile(rf"({_TOKEN}) ([\x21-\x7e]+) HTTP/1\.([01])\r\n")
+_FIELDS: Final = re.compile(rf"(?:{_TOKEN}:[\t\x20-\x7e\xa0-\U0010ffff]*\r\n)*")
+_FIELD: Final = re.compile(r"([^:\r\n]+):([^\r\n]*)\r\n")
+_LENGTH: Final = re.compile(r"[0-9]{1,18}")
+
+SINGLE: Final = ("host", "authorization", "x-api-key", "api-key", "x-goog-api-key", "proxy-authorization")
+"""Fields that name the target or the payer: two of them are read differently by different parties."""
+
+HOP_BY_HOP: Final = (
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authorization",
+    "proxy-authenticate",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+    "expect",
+)
+_KEPT_ALWAYS: Final = frozenset({"host", "content-length"})
+
+
+class Unreadable(Exception):
+    """There is no request line to answer to: reply 400 and close."""
+
+
+@dataclass(slots=True)
+class Head:
+    """One request head. `length` is the body's size in bytes, None when it is chunked."""
+
+    method: str
+    target: str
+    minor: int
+    headers: Headers
+    length: int | None = 0
+    keep_alive: bool = True
+    expect: bool = False
+    upgrade: str = ""
+    """Value of the Upgrade field, lower case; "" where there is none."""
+    proxy_authorization: str | None = field(default=None, repr=False)
+    refusal: Refusal | None = None
+
+
+def parse(raw: bytes, count_max: int) -> Head:
+    """Parse a head (its last line's CRLF included, the empty line not). Raises Unreadable."""
+    try:
+        text = raw.decode()
+        encoded = True
+    except UnicodeDecodeError:
+        text = raw.decode("latin-1")
+        encoded = False
+    line = _REQUEST_LINE.match(text)
+    if line is None:
+        raise Unreadable
+    method, target, minor = line.groups()
+    head = Head(method, target, int(minor), Headers())
+    if not encoded:
+        return _refuse(head, "A header is not UTF-8.")
+    start = line.end()
+    if _FIELDS.fullmatch(text, start) is None:
+        return _refuse(head, _fault(text[start:]))
+    pairs = [(name, value.strip(" \t")) for name, value in _FIELD.findall(text, start)]
+    if len(pairs) > count_max:
+        return _too_many(head, count_max)
+    head.headers = Headers(pairs)
+    _frame(head)
+    if head.refusal is None:
+        head.refusal = single(head.headers)
+    if head.refusal is None and minor == "1" and "host" not in head.headers:
+        head.refusal = Refusal("invalid_header", "The Host header is missing.")
+    strip(head)
+    return head
+
+
+def single(headers: Headers) -> Refusal | None:
+    """A refusal if a field that may stand once stands twice."""
+    for name in SINGLE:
+        if name in headers and len(headers.getall(name)) > 1:
+            return Refusal("invalid_header", f"The header {name} is given more than once.")
+    return None
+
+
+def _frame(head: Head) -> None:
+    """Where the body ends, and whether the connection outlives the exchange."""
+    headers = head.headers
+    if head.minor == 0:
+        head.keep_alive = False
+    if "transfer-encoding" in headers:
+        codings = headers.getall("transfer-encoding")
+        if "content-length" in headers:
+            _refuse(head, "Content-Length and Transfer-Encoding exclude each other.")
+        elif head.minor == 0:
+            _refuse(head, "HTTP/1.0 has no Transfer-Encoding.")
+        elif len(codings) != 1 or codings[0].lower() != "chunked":
+            _refuse(head, "The only Transfer-Encoding understood here is 'chunked', once.")
+        else:
+            head.length = None
+    elif "content-length" in headers:
+        lengths = headers.getall("content-length")
+        if len(lengths) != 1 or _LENGTH.fullmatch(lengths[0]) is None:
+            _refuse(head, "Content-Length must stand once and be a number.")
+        else:
+            head.length = int(lengths[0])
+
+
+def strip(head: Head) -> None:
+    """Take what concerns this connection only out of the headers and into the head."""
+    headers = head.headers
+    if "connection" in headers:
+        named = ",".join(headers.popall("connection")).lower()
+        if "close" in named:
+            head.keep_alive = False
+        for name in {part.strip() for part in named.split(",")} - _KEPT_ALWAYS:
+            if name == "upgrade" or name not in headers:
+                continue
+            if name in SINGLE:
+                head.refusal = head.refusal or Refusal("invalid_header", f"Connection may not name {name}.")
+            else:
+                headers.popall(name)
+    if "upgrade" in headers:
+        head.upgrade = headers["upgrade"].lower()
+    if "expect" in headers:
+        head.expect = headers["expect"].lower() == "100-continue" and head.minor == 1
+    if "proxy-authorization" in headers:
+        head.proxy_authorization = headers["proxy-authorization"]
+    for name in HOP_BY_HOP:
+        if name in headers:
+            headers.popall(name)
+
+
+def _refuse(head: Head, message: str) -> Head:
+    """The framing cannot be trusted: no body is read, and the connection ends with the answer."""
+    head.refusal = Refusal("invalid_header", message, close=True)
+    head.length = 0
+    head.keep_alive = False
+    return head
+
+
+def _too_many(head: Head, count_max: int) -> Head:
+    head.refusal = Refusal("headers_too_large", f"More than {count_max} header lines.", close=True)
+    head.keep_alive = False
+    return head
+
+
+def _fault(fields: str) -> str:
+    if re.search(r"(?:^|\r\n)[ \t]", fields):
+        return "A header line is folded; folding is obsolete (RFC 9112, 5.2)."
+    return "A header line is malformed or has a control character in it."
