@@ -1,0 +1,161 @@
+"""OpenAI's answers: usage, text, end and errors, of chat completions and embeddings."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from proxy.dialects.json_reader import JsonReader, text_of_json
+from proxy.dialects.sse import event_data, event_name
+from proxy.dialects.stream_reader import StreamReader, parsed
+from proxy.pricing.usage import Usage
+
+_DONE: Final = b"[DONE]"
+
+
+def count_of(container: Any, key: str) -> int:
+    """A reported number of tokens; 0 where it is missing or no number."""
+    value = container.get(key) if isinstance(container, dict) else None
+    return value if type(value) is int else 0
+
+
+def usage_of(usage: dict[str, Any]) -> Usage | None:
+    """A `usage` member. One that reports nothing at all (all zero, or no counts) is no report: None.
+
+    Some providers leave reasoning out of `completion_tokens` and report it in the total only; what the total
+    holds beyond the prompt is output.
+    """
+    prompt, completion = count_of(usage, "prompt_tokens"), count_of(usage, "completion_tokens")
+    total = count_of(usage, "total_tokens")
+    if prompt <= 0 and completion <= 0 and total <= 0:
+        return None
+    into, out = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    return Usage.reported(
+        input_tokens=prompt,
+        output_tokens=max(completion, total - prompt),
+        cached_tokens=count_of(into, "cached_tokens") or count_of(usage, "prompt_cache_hit_tokens"),
+        cache_write_tokens=count_of(into, "cache_write_tokens"),
+        reasoning_tokens=count_of(out, "reasoning_tokens"),
+    )
+
+
+class ChatStreamReader(StreamReader):
+    """A streamed chat completion. Usage may come in a chunk of its own, beside choices, or in every chunk."""
+
+    __slots__ = ("_usage",)
+    end_mark = _DONE
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._usage: Usage | None = None
+
+    def read_event(self, data: bytes, document: dict[str, Any] | None) -> None:
+        """See StreamReader."""
+        if document is None:
+            self._finished = self._finished or data.startswith(_DONE)
+            return
+        usage = document.get("usage")
+        if not isinstance(usage, dict):
+            # Groq reports here where nobody asked for usage.
+            groq = document.get("x_groq")
+            usage = groq.get("usage") if isinstance(groq, dict) else None
+        if isinstance(usage, dict):
+            self._usage = usage_of(usage) or self._usage
+
+    def texts(self, document: dict[str, Any]) -> list[tuple[int, str]]:
+        """See StreamReader."""
+        choices = document.get("choices")
+        if not isinstance(choices, list):
+            return []
+        return [
+            (count_of(choice, "index"), _message_text(choice.get("delta")))
+            for choice in choices
+            if isinstance(choice, dict)
+        ]
+
+    def usage(self) -> Usage | None:
+        """The last report: reports are cumulative, never summed."""
+        self._read_rest()
+        return self._usage
+
+
+class ChatJsonReader(JsonReader):
+    """A whole chat completion."""
+
+    __slots__ = ()
+
+    def usage_of(self, usage: dict[str, Any]) -> Usage | None:
+        """See JsonReader."""
+        return usage_of(usage)
+
+    def text_of(self, document: dict[str, Any]) -> str:
+        """See JsonReader."""
+        choices = document.get("choices")
+        if not isinstance(choices, list):
+            return ""
+        return "".join([_message_text(choice.get("message")) for choice in choices if isinstance(choice, dict)])
+
+
+class EmbeddingsReader(JsonReader):
+    """Embeddings: no text is generated, and what the total reports is all input."""
+
+    __slots__ = ()
+
+    def usage_of(self, usage: dict[str, Any]) -> Usage | None:
+        """See JsonReader."""
+        tokens = max(count_of(usage, "prompt_tokens"), count_of(usage, "total_tokens"))
+        return Usage.reported(input_tokens=tokens, output_tokens=0) if tokens > 0 else None
+
+    def text_of(self, document: dict[str, Any]) -> str:
+        """See JsonReader."""
+        return ""
+
+
+def _message_text(message: Any) -> str:
+    """All that a message or delta says: content, refusal, reasoning, and the calls of tools."""
+    if not isinstance(message, dict):
+        return ""
+    pieces: list[str] = []
+    for key in ("reasoning_content", "reasoning", "content", "refusal"):
+        value = message.get(key)
+        if value:
+            pieces.append(value if isinstance(value, str) else text_of_json(value))
+    calls = message.get("tool_calls")
+    for call in calls if isinstance(calls, list) else ():
+        if isinstance(call, dict):
+            pieces += _called(call.get("function") or call.get("custom"))
+    if legacy := message.get("function_call"):
+        pieces += _called(legacy)
+    return "".join(pieces)
+
+
+def _called(function: Any) -> list[str]:
+    if not isinstance(function, dict):
+        return []
+    values = (function.get(key) for key in ("name", "arguments", "input"))
+    return [value for value in values if isinstance(value, str)]
+
+
+def is_error_event(event: bytes) -> bool:
+    """`{"error": ...}`, `{"object": "error"}` (vLLM) or an event named error."""
+    if b"error" not in event:
+        return False
+    if event_name(event) == b"error":
+        return True
+    document = parsed(event_data(event))
+    return document is not None and (bool(document.get("error")) or document.get("object") == "error")
+
+
+def is_content_event(event: bytes) -> bool:
+    """An event with at least one choice."""
+    if b'"choices"' not in event:
+        return False
+    document = parsed(event_data(event))
+    return document is not None and bool(document.get("choices"))
+
+
+def is_usage_event(event: bytes) -> bool:
+    """A usage report with an empty list of choices: the chunk that `include_usage` adds at the end."""
+    if b'"usage"' not in event or b'"usage":null' in event:
+        return False
+    document = parsed(event_data(event))
+    return document is not None and document.get("choices") == [] and isinstance(document.get("usage"), dict)

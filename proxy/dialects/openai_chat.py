@@ -1,0 +1,197 @@
+"""OpenAI's chat completions: `POST /v1/chat/completions`, streamed and not.
+
+Source of the format: the request and answer types of OpenAI's own SDK. Members it does not know pass through.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import orjson
+
+from proxy.dialects import fields, openai_answers
+from proxy.dialects.base import Call, UsageReader
+from proxy.dialects.json_scan import scan, splice
+from proxy.dialects.sse import make_event
+
+CHOICES_MAX: Final = 128
+
+_INCLUDE_USAGE: Final = b'{"include_usage":true}'
+_PRICED_TIERS: Final = frozenset({"auto", "default", "flex", "on_demand"})
+"""Service tiers that cost no more than the list price (`on_demand` is how Groq spells default)."""
+_CLIENT_TOOLS: Final = frozenset({"function", "custom"})
+_TEXT_PARTS: Final = frozenset({"text", "refusal", "thinking", "reasoning"})
+
+_UNBOUNDED_MEMBERS: Final = {
+    "web_search_options": "web search",
+    "search_parameters": "web search",
+    "search_settings": "web search",
+    "web_search": "web search",
+    "enable_search": "web search",
+    "plugins": "server-side plugins",
+    "mcp_servers": "MCP connectors",
+    "models": "a list of other models to fall back to",
+    "fallbacks": "a list of other models to fall back to",
+    "prediction": "predicted outputs (rejected tokens are charged, too)",
+    "audio": "audio output",
+    "best_of": "generating more choices than are returned",
+    "previous_response_id": "a conversation kept by the provider",
+    "conversation": "a conversation kept by the provider",
+    "prompt": "a prompt kept by the provider",
+    "background": "background mode",
+}
+"""Members of OpenAI and of providers that speak its format, whose cost nobody can bound from the request."""
+
+
+class OpenAIChat:
+    """See Dialect."""
+
+    name: Final = "openai.chat"
+    output_fields: Final = ("max_completion_tokens", "max_tokens")
+
+    def parse(self, body: bytes) -> Call:
+        """See Dialect. Checks what decides about the cost, and leaves the rest to the provider."""
+        document, spans, _ = scan(body)
+        messages = fields.messages_of(document)
+        tools = fields.objects(document, "tools")
+        functions = fields.objects(document, "functions")
+        limit, field = _output_limit(document)
+        options = fields.mapping(document, "stream_options") or {}
+        wants_usage = fields.flag(options, "include_usage", "stream_options.include_usage")
+        stream = fields.flag(document, "stream")
+        images, unbounded_part = _content(messages)
+        return Call(
+            dialect=self.name,
+            body=body,
+            spans=spans,
+            model=fields.model_of(document),
+            stream=stream,
+            wants_usage=stream and wants_usage,
+            output_tokens_max=limit,
+            output_field=field,
+            choices=fields.integer(document, "n", 1, CHOICES_MAX) or 1,
+            input_parts=len(messages) + len(tools) + len(functions),
+            images=images,
+            # The provider's cache is written without being asked (an implicit breakpoint), so at its price.
+            cache_write=True,
+            unbounded=_unbounded_member(document) or _unbounded_tool(tools) or unbounded_part,
+            document=document,
+        )
+
+    def rewrite(
+        self, call: Call, *, model: str, output_tokens: int | None, output_field: str | None, report_usage: bool
+    ) -> bytes:
+        """See Dialect. Where the client used both output fields, both are set."""
+        changes: dict[str, bytes | None] = {}
+        if model != call.model:
+            changes["model"] = orjson.dumps(model)
+        if output_tokens is not None and output_tokens != call.output_tokens_max:
+            used = [field for field in self.output_fields if call.document.get(field) is not None]
+            for field in used or [output_field or self.output_fields[0]]:
+                changes[field] = b"%d" % output_tokens
+        if report_usage and call.stream and not call.wants_usage:
+            changes["stream_options"] = _with_usage(call)
+        return splice(call.body, call.spans, changes) if changes else call.body
+
+    def usage_reader(self, *, stream: bool) -> UsageReader:
+        """See Dialect."""
+        return openai_answers.ChatStreamReader() if stream else openai_answers.ChatJsonReader()
+
+    def is_error_event(self, event: bytes) -> bool:
+        """See Dialect."""
+        return openai_answers.is_error_event(event)
+
+    def is_content_event(self, event: bytes) -> bool:
+        """See Dialect: an event with a choice, be it only the role that opens it."""
+        return openai_answers.is_content_event(event)
+
+    def withholds(self, event: bytes) -> bool:
+        """See Dialect: the usage with no choice beside it."""
+        return openai_answers.is_usage_event(event)
+
+    def error_event(self, body: bytes) -> bytes:
+        """See Dialect."""
+        return make_event(body)
+
+
+def _output_limit(document: dict[str, Any]) -> tuple[int | None, str | None]:
+    newer = fields.integer(document, "max_completion_tokens", 1, fields.TOKENS_MAX)
+    older = fields.integer(document, "max_tokens", 1, fields.TOKENS_MAX)
+    if newer is not None and older is not None and newer != older:
+        fields.wrong("max_tokens", "left out, or the same as 'max_completion_tokens'")
+    if newer is not None:
+        return newer, "max_completion_tokens"
+    return older, None if older is None else "max_tokens"
+
+
+def _with_usage(call: Call) -> bytes:
+    """The client's stream_options with the usage asked for, its other members untouched."""
+    if not call.document.get("stream_options"):
+        return _INCLUDE_USAGE
+    start, end = call.spans["stream_options"][2:]
+    value = call.body[start:end]
+    return splice(value, scan(value).spans, {"include_usage": b"true"})
+
+
+def _unbounded_member(document: dict[str, Any]) -> str | None:
+    for key in document.keys() & _UNBOUNDED_MEMBERS.keys():
+        # An empty object asks for web search or audio, too; null, false and [] ask for nothing.
+        if document[key] or document[key] == {}:
+            return f"{_UNBOUNDED_MEMBERS[key]} ('{key}')"
+    tier = document.get("service_tier")
+    if tier is not None and tier not in _PRICED_TIERS:
+        return f"the service tier '{tier}'" if isinstance(tier, str) else "an unknown service tier"
+    modalities = document.get("modalities")
+    if modalities is not None and modalities != ["text"]:
+        return "output other than text ('modalities')"
+    return None
+
+
+def _unbounded_tool(tools: list[dict[str, Any]]) -> str | None:
+    for index, tool in enumerate(tools):
+        kind = tool.get("type")
+        if not isinstance(kind, str):
+            fields.wrong(f"tools[{index}].type", "a string")
+        if kind not in _CLIENT_TOOLS:
+            return f"the server-side tool '{kind}'"
+    return None
+
+
+def _content(messages: list[dict[str, Any]]) -> tuple[int, str | None]:
+    """How many images the messages hold, and the first thing in them that cannot be bounded."""
+    images, unbounded = 0, None
+    for index, message in enumerate(messages):
+        content = message.get("content")
+        if message.get("audio"):
+            unbounded = unbounded or "audio kept by the provider"
+        if content is None or isinstance(content, str):
+            continue
+        param = f"messages[{index}].content"
+        if not isinstance(content, list):
+            fields.wrong(param, "a string or a list of content parts")
+        for number, part in enumerate(content):
+            if isinstance(part, str):
+                continue
+            part_images, reason = _part(part, f"{param}[{number}]")
+            images += part_images
+            unbounded = unbounded or reason
+    return images, unbounded
+
+
+def _part(part: Any, param: str) -> tuple[int, str | None]:
+    if not isinstance(part, dict):
+        fields.wrong(param, "an object")
+    kind = part.get("type")
+    if not isinstance(kind, str):
+        fields.wrong(f"{param}.type", "a string")
+    if kind in _TEXT_PARTS:
+        return 0, None
+    if kind == "image_url":
+        image = part.get("image_url")
+        if not isinstance(image, dict) or not isinstance(image.get("url"), str):
+            fields.wrong(f"{param}.image_url", "an object with a 'url'")
+        return 1, None
+    names = {"input_audio": "audio input", "file": "a file"}
+    return 0, f"{names.get(kind, 'content')} ('{kind}' in {param})"
+
+
