@@ -185,7 +185,7 @@ class KeyStore:
             return str(row[0])
         return self.current(selector).key_id
 
-    def list(self, *, team: str | None = None) -> list[KeyRecord]:
+    def records(self, *, team: str | None = None) -> list[KeyRecord]:
         """Every key, oldest first."""
         where, values = ("", ()) if team is None else (" WHERE team=?", (team,))
         rows = self._connection.execute(f"SELECT {_COLUMNS} FROM keys{where} ORDER BY created_ms, rowid", values)

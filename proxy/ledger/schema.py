@@ -1,7 +1,8 @@
 """The tables of the ledger and the key store, and how a connection to them is opened.
 
 Amounts are nano-dollars, times milliseconds since the epoch. A hold's `counters` is a JSON list of the ids of
-the counters it counts in; what it counts there (charged or list) is the counter's own `basis`.
+the counters it counts in; what it counts there (charged or list) is the counter's own `basis`. `folded` is what a
+counter has spent by holds that were pruned into `days`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ CREATE TABLE IF NOT EXISTS counters (
     overage INTEGER NOT NULL DEFAULT 0,
     limit_max INTEGER NOT NULL DEFAULT 0,
     folded INTEGER NOT NULL DEFAULT 0,
+    folded_overage INTEGER NOT NULL DEFAULT 0,
     UNIQUE (scope, scope_id, window, start_ms, basis)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS holds (

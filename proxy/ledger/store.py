@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
+from zoneinfo import ZoneInfo
 
 from proxy.clock import Clock
 from proxy.errors import Refusal
 from proxy.ledger.api import Attempt, Cap, CapState, Hold, HoldRequest, Settlement
+from proxy.ledger.audit import Finding, audit
 from proxy.ledger.books import AMOUNT_NANO_MAX, Books, HoldNotOpen
 from proxy.ledger.boots import FileLock, claim, sweeper_path
 from proxy.ledger.operations import (
@@ -24,6 +27,7 @@ from proxy.ledger.operations import (
     Releasing,
     Settling,
 )
+from proxy.ledger.prune import prune
 from proxy.ledger.recovery import Recovered, recover
 from proxy.ledger.schema import connect
 from proxy.ledger.writer import Writer, unwritable
@@ -185,6 +189,15 @@ class SqliteLedger:
         self._submit(Flushing(future))
         await future
 
+    async def audit(self) -> list[Finding]:
+        """What does not hold in the books, as they are after everything enqueued before; empty when clean."""
+        await self.flush()
+        return await asyncio.to_thread(self._audit)
+
+    async def prune(self, before_ms: int, zone: ZoneInfo) -> int:
+        """Fold what ended and was begun before `before_ms` into days; says how many holds. See `ledger.prune`."""
+        return await asyncio.to_thread(self._prune, before_ms, zone)
+
     async def close(self) -> None:
         """Flush, end the writer and let go of the file. Holds still open are left to the next start."""
         if self._closed:
@@ -201,6 +214,14 @@ class SqliteLedger:
         self._lock.release(remove=not self._open)
         if self._sweeper is not None:
             self._sweeper.release()
+
+    def _audit(self) -> list[Finding]:
+        with closing(connect(self.path, create=False)) as connection:
+            return audit(connection, self.path)
+
+    def _prune(self, before_ms: int, zone: ZoneInfo) -> int:
+        with closing(connect(self.path, create=False)) as connection:
+            return prune(connection, before_ms=before_ms, zone=zone)
 
     # -- the queue
 
