@@ -1,0 +1,238 @@
+"""Metrics count what happened, under names that only the configuration can add to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from proxy.catalogue import Candidate, Model
+from proxy.exchange import Exchange, Finish, Headers, ListenerKind, Origin, Request
+from proxy.identities import Identity, IdentityKind
+from proxy.ledger.api import Attempt, Basis, Cap, CapState, Settlement
+from proxy.operations import CHAT, LOCAL
+from proxy.pricing.money import Nano
+from proxy.pricing.usage import Usage
+from proxy.routes import Route, Try
+from proxy.telemetry.families import SERIES_MAX, Counters
+from proxy.telemetry.metrics import Metrics
+
+
+class ManualClock:
+    """Seconds that pass when told."""
+
+    seconds = 100.0
+
+    def now_ms(self) -> int:
+        return 0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+class NoBody:
+    """A request without a body."""
+
+    async def read(self) -> bytes:
+        return b""
+
+
+def exchange(model: str | None = "fast", team: str | None = "red", listener: str = "edge", **facts: Any) -> Exchange:
+    made = Exchange(
+        request_id="req_1",
+        origin=Origin(listener, ListenerKind.REVERSE, "127.0.0.1", loopback=True),
+        request=Request(method="POST", path="/v1/chat/completions", headers=Headers(), reader=NoBody()),
+        operation=CHAT,
+        generation=None,  # type: ignore[arg-type]
+        started=100.0,
+        started_ms=0,
+    )
+    if model is not None:
+        made.model = Model(model, (Candidate("openai", "m"),), None, 1, 1, 1, frozenset())
+    if team is not None:
+        made.identity = Identity(IdentityKind.KEY, "key_1", "ada", team, "acme", "standard")
+    for name, value in facts.items():
+        setattr(made, name, value)
+    return made
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics(ManualClock(), listeners=["edge"], models=["fast"], teams=["red"], upstreams=["openai"])
+
+
+def samples(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """Every sample of the exposition, read back with Prometheus' own parser."""
+    text, content_type = metrics.render()
+    assert content_type.startswith("text/plain")
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+    }
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return samples(metrics).get((name, frozenset(labels.items())))
+
+
+def names(metrics: Metrics, label: str) -> Iterator[str]:
+    return (val for _, labels in samples(metrics) for key, val in labels if key == label)
+
+
+def test_served_exchange_is_counted_everywhere(metrics: Metrics) -> None:
+    """Requests, tokens, money, latencies, attempts; and in flight is back at 0."""
+    candidate = Candidate("openai", "m")
+    usage = Usage(10, 20, cached_tokens=4, cache_write_tokens=1, cache_write_1h_tokens=2, reasoning_tokens=5)
+    ended = exchange(
+        status=200,
+        first_byte=100.3,
+        usage=usage,
+        route=Route(
+            [
+                Try(candidate, Attempt(1, 1, "openai", "m"), 500, "status"),
+                Try(candidate, Attempt(1, 2, "openai", "m"), 200, "served", usage=usage),
+            ]
+        ),
+        settlement=Settlement(Nano(1_500_000_000), Nano(500_000_000), (), "served", 0),
+    )
+    metrics.opened(ended)
+    assert 1 == value(metrics, "tollway_in_flight", listener="edge")
+    metrics.observe(ended, Finish.SERVED)
+
+    assert 0 == value(metrics, "tollway_in_flight", listener="edge")
+    assert 1 == value(
+        metrics,
+        "tollway_requests_total",
+        listener="edge",
+        operation="chat.completions",
+        model="fast",
+        status="200",
+        outcome="served",
+    )
+    kinds = {"input": 10, "output": 20, "cached": 4, "cache_write": 3, "reasoning": 5}
+    assert kinds == {kind: value(metrics, "tollway_tokens_total", model="fast", kind=kind) for kind in kinds}
+    assert 1.5 == value(metrics, "tollway_charged_usd_total", team="red", model="fast")
+    assert 0.5 == value(metrics, "tollway_list_cost_usd_total", team="red", model="fast")
+    by_model = {"operation": "chat.completions", "model": "fast"}
+    assert 0 == value(metrics, "tollway_first_byte_seconds_bucket", le="0.25", **by_model)
+    assert 1 == value(metrics, "tollway_first_byte_seconds_bucket", le="0.5", **by_model)
+    assert 1 == value(metrics, "tollway_first_byte_seconds_count", **by_model)
+    assert 1 == value(metrics, "tollway_upstream_attempts_total", upstream="openai", outcome="status")
+    assert 1 == value(metrics, "tollway_upstream_attempts_total", upstream="openai", outcome="served")
+
+
+def test_histogram_buckets_are_cumulative_and_end_in_infinity(metrics: Metrics) -> None:
+    """A value on a bound is within it; beyond the last bound only +Inf counts it."""
+    for seconds in (0.025, 0.03, 500.0):
+        metrics.upstream_answered("openai", seconds)
+
+    bounds = {"0.025": 1, "0.05": 2, "120.0": 2, "+Inf": 3}
+    name = "tollway_upstream_first_byte_seconds_bucket"
+    assert bounds == {bound: value(metrics, name, upstream="openai", le=bound) for bound in bounds}
+    assert 500.055 == pytest.approx(value(metrics, "tollway_upstream_first_byte_seconds_sum", upstream="openai"))
+
+
+def test_exchange_without_any_fact_is_counted(metrics: Metrics) -> None:
+    """Refused before the chain, client gone before an answer: no fact is needed."""
+    ended = exchange(model=None, team=None, operation=LOCAL)
+    metrics.opened(ended)
+    metrics.observe(ended, Finish.CLIENT_GONE)
+
+    assert 1 == value(
+        metrics,
+        "tollway_requests_total",
+        listener="edge",
+        operation="local",
+        model="none",
+        status="none",
+        outcome="client_gone",
+    )
+
+
+def test_unknown_names_are_counted_as_other(metrics: Metrics) -> None:
+    """No name that the configuration lacks becomes a label."""
+    for number in range(50):
+        candidate = Candidate(f"up{number}", "m")
+        ended = exchange(
+            model=f"model{number}",
+            team=f"team{number}",
+            listener=f"listener{number}",
+            status=1_000 + number,
+            usage=Usage(1, 1),
+            route=Route([Try(candidate, Attempt(1, 1, f"up{number}", "m"), 0, "broken")]),
+            settlement=Settlement(Nano(1), None, (), "served", 0),
+        )
+        metrics.opened(ended)
+        metrics.observe(ended, Finish.SERVED)
+        metrics.soft_cap_crossed("team", f"team{number}", "day")
+        metrics.soft_cap_crossed("user", f"user{number}", "day")
+
+    assert {"other"} == set(names(metrics, "model"))
+    assert {"other"} == set(names(metrics, "listener"))
+    assert {"other"} == set(names(metrics, "upstream"))
+    assert {"other"} == set(names(metrics, "status"))
+    assert {"other", "none"} == set(names(metrics, "team"))
+    assert 50 == value(metrics, "tollway_tokens_total", model="other", kind="input")
+
+
+def test_names_of_a_reload_are_known_from_then_on(metrics: Metrics) -> None:
+    """Counted as other before, by name after; what was counted stays."""
+    metrics.observe(exchange(model="new", status=200), Finish.SERVED)
+    metrics.know(models=["new"])
+    metrics.observe(exchange(model="new", status=200), Finish.SERVED)
+
+    assert {"other", "new"} == set(names(metrics, "model"))
+
+
+def test_series_of_one_family_are_bounded() -> None:
+    """The last resort: past the limit everything goes to one series."""
+    family = Counters("x", "x", ("a", "b"))
+    for number in range(SERIES_MAX + 500):
+        family.series(str(number), "b").value += 1
+
+    assert 500 == family.series("other", "other").value
+    assert SERIES_MAX + 1 == len(next(iter(family.collect())).samples)
+
+
+def test_caps_left_show_known_teams_in_dollars(metrics: Metrics) -> None:
+    """By window and basis; keys and users are not shown."""
+    cap = Cap("team", "red", "month", 0, 1, Basis.CHARGED, Nano(10_000_000_000))
+    unknown = Cap("team", "blue", "month", 0, 1, Basis.CHARGED, Nano(10))
+    key = Cap("key", "red", "day", 0, 1, Basis.LIST, Nano(10))
+    metrics.set_caps(CapState(one, Nano(0), Nano(2_500_000_000)) for one in (cap, unknown, key))
+
+    assert 7.5 == value(metrics, "tollway_cap_left_usd", team="red", window="month", basis="charged")
+    assert {"red"} == set(names(metrics, "team"))
+
+
+def test_ledger_alarms_count_from_any_thread(metrics: Metrics) -> None:
+    """The ledger's writer is a thread of its own; no count is lost."""
+
+    def work() -> None:
+        for _ in range(1_000):
+            metrics.ledger_double_end()
+            metrics.ledger_overage(Nano(1_000_000))
+            metrics.hold_failed("cap")
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert 4_000 == value(metrics, "tollway_ledger_double_ends_total")
+    assert 4_000 == value(metrics, "tollway_ledger_overages_total")
+    assert 4.0 == pytest.approx(value(metrics, "tollway_ledger_overage_usd_total"))
+    assert 4_000 == value(metrics, "tollway_hold_failures_total", reason="cap")
+
+
+def test_two_registries_do_not_meet() -> None:
+    """Nothing is registered globally: two gateways in one process count apart."""
+    one, other = Metrics(ManualClock()), Metrics(ManualClock())
+    one.ledger_double_end()
+
+    assert 0 == value(other, "tollway_ledger_double_ends_total")
