@@ -49,7 +49,11 @@ class UsageReader(Protocol):
         ...
 
     def usage(self) -> Usage | None:
-        """What was reported; None where nothing was. For streams the last report wins."""
+        """What was reported; None where nothing was. For streams the last report wins.
+
+        A stream that broke after a report of its input alone gives that report with an upper estimate of its
+        output, and `counted` set.
+        """
         ...
 
     def output_text(self) -> str:

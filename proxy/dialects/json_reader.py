@@ -61,7 +61,7 @@ class JsonReader(ABC):
         if not self._cut:
             usage = self._whole().get("usage")
             return self.usage_of(usage) if isinstance(usage, dict) else None
-        found = _USAGE.findall(self._joined())
+        found = _USAGE.findall(self._joined()[-TAIL_BYTES:])
         usage = parsed(found[-1]) if found else None
         return None if usage is None else self.usage_of(usage)
 

@@ -46,8 +46,8 @@ _UNBOUNDED_MEMBERS: Final = {
 class OpenAIChat:
     """See Dialect."""
 
-    name: Final = "openai.chat"
-    output_fields: Final = ("max_completion_tokens", "max_tokens")
+    name: str = "openai.chat"
+    output_fields: tuple[str, ...] = ("max_completion_tokens", "max_tokens")
 
     def parse(self, body: bytes) -> Call:
         """See Dialect. Checks what decides about the cost, and leaves the rest to the provider."""

@@ -20,8 +20,8 @@ TokenIds = list[int]
 class OpenAIEmbeddings:
     """See Dialect."""
 
-    name: Final = "openai.embeddings"
-    output_fields: Final[tuple[str, ...]] = ()
+    name: str = "openai.embeddings"
+    output_fields: tuple[str, ...] = ()
 
     def parse(self, body: bytes) -> Call:
         """See Dialect."""

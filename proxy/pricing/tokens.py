@@ -1,0 +1,180 @@
+"""Counting tokens with OpenAI's vocabularies, for settlement without a report and for holds near a cap.
+
+A count is of text as text: `<|endoftext|>` in a prompt is seven ordinary tokens, never a special one. It costs
+about 0.1 us a character, whatever the text; the coroutine forms run in threads, and say None where the text is
+too long or too many counts wait, so that the caller takes the byte bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from proxy.pricing.vocabulary import encoding_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tiktoken import Encoding
+
+    from proxy.dialects.base import Call
+
+TEXT_CHARS_MAX: Final = 4 << 20
+"""Longer texts are not counted: about a second of one core, and more tokens than any context holds."""
+WINDOW_CHARS: Final = 16 << 10
+"""Handed to the tokenizer at once: its cost grows faster than the text on long runs without a boundary, and a
+run of a million spaces makes it panic."""
+COUNTS_AT_ONCE_MAX: Final = 2
+COUNTS_WAITING_MAX: Final = 64
+_BOUNDARY_TRIES_MAX: Final = 8
+
+MESSAGE_TOKENS: Final = 3
+"""OpenAI's wrapping of one message: its start, the line after the role, its end."""
+PRIMING_TOKENS: Final = 3
+"""The start of the answer's own message."""
+NAME_TOKENS: Final = 1
+TOOLS_TOKENS: Final = 16
+"""The namespace around all tools."""
+TOOL_TOKENS: Final = 8
+"""OpenAI's wrapping of one tool, whose schema it shows as a type definition, shorter than its JSON."""
+
+
+def count(text: str, encoding: str) -> int | None:
+    """Tokens of a text; None for one longer than `TEXT_CHARS_MAX`. Raises KeyError for an unknown encoding.
+
+    Exact, save that a run of more than `WINDOW_CHARS` characters without a space that the tokenizer cannot
+    cross is cut, and each cut counted as one token more than its parts.
+    """
+    if len(text) > TEXT_CHARS_MAX:
+        return None
+    return _count(text, encoding_of(encoding))
+
+
+def _count(text: str, encoding: Encoding) -> int:
+    if len(text) <= WINDOW_CHARS:
+        return len(encoding.encode_ordinary(text))
+    tokens, start = 0, 0
+    while start < len(text):
+        end, exact = _window_end(text, start)
+        tokens += len(encoding.encode_ordinary(text[start:end])) + (not exact)
+        start = end
+    return tokens
+
+
+def _window_end(text: str, start: int) -> tuple[int, bool]:
+    """Where to cut, and whether the tokenizer would have cut there itself.
+
+    Both vocabularies' patterns always begin a new piece at a space after a character that is none, and look at
+    nothing behind it, so the parts have exactly the tokens of the whole.
+    """
+    end = start + WINDOW_CHARS
+    if end >= len(text):
+        return len(text), True
+    before = end + 1
+    for _ in range(_BOUNDARY_TRIES_MAX):
+        space = text.rfind(" ", start + 1, before)
+        if space < 0:
+            break
+        cut = start + len(text[start:space].rstrip())
+        if cut > start and text[cut] == " ":
+            return cut, True
+        if cut <= start:
+            break
+        before = cut
+    return end, False
+
+
+def count_call(call: Call, encoding: str, *, image_tokens_max: int | None = None) -> int | None:
+    """Input tokens of a call, wrapping included; an upper estimate where the provider's rendering is not public.
+
+    None where it cannot be counted: text beyond `TEXT_CHARS_MAX`, images whose tokens nobody bounds.
+    """
+    if call.images and image_tokens_max is None:
+        return None
+    if len(call.body) > 4 * TEXT_CHARS_MAX:
+        return None
+    pieces, tokens = _embedded(call.document) if call.dialect == "openai.embeddings" else _spoken(call.document)
+    if sum(map(len, pieces)) > TEXT_CHARS_MAX:
+        return None
+    vocabulary = encoding_of(encoding)
+    tokens += call.images * (image_tokens_max or 0)
+    return tokens + sum([_count(piece, vocabulary) for piece in pieces])
+
+
+def _embedded(document: dict[str, Any]) -> tuple[list[str], int]:
+    given = document["input"]
+    if isinstance(given, str):
+        return [given], 0
+    if isinstance(given[0], str):
+        return given, 0
+    return [], len(given) if isinstance(given[0], int) else sum(map(len, given))
+
+
+def _spoken(document: dict[str, Any]) -> tuple[list[str], int]:
+    pieces: list[str] = []
+    tokens = PRIMING_TOKENS
+    for message in document["messages"]:
+        tokens += MESSAGE_TOKENS
+        if "name" in message:
+            tokens += NAME_TOKENS
+        for value in message.values():
+            _collect(value, pieces)
+    _collect(document.get("system"), pieces)
+    for key in ("tools", "functions"):
+        tools = document.get(key)
+        if tools:
+            tokens += TOOLS_TOKENS + TOOL_TOKENS * len(tools)
+            pieces.append(orjson.dumps(tools).decode())
+    for key in ("response_format", "output_config"):
+        if document.get(key):
+            pieces.append(orjson.dumps(document[key]).decode())
+    return pieces, tokens
+
+
+def _collect(value: Any, pieces: list[str]) -> None:
+    """Text as text; a list of parts by its texts; anything else by its JSON; images left out."""
+    if isinstance(value, list):
+        for part in value:
+            _collect_part(part, pieces)
+    elif value is not None:
+        pieces.append(value if isinstance(value, str) else orjson.dumps(value).decode())
+
+
+def _collect_part(part: Any, pieces: list[str]) -> None:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind == "text" and isinstance(part.get("text"), str):
+        pieces.append(part["text"])
+    elif kind == "tool_result":
+        _collect(part.get("content"), pieces)
+    elif kind not in ("image_url", "image"):
+        pieces.append(part if isinstance(part, str) else orjson.dumps(part).decode())
+
+
+_pool: Final = ThreadPoolExecutor(COUNTS_AT_ONCE_MAX, thread_name_prefix="count-tokens")
+_waiting: Final = threading.BoundedSemaphore(COUNTS_WAITING_MAX)
+
+
+async def count_async(text: str, encoding: str) -> int | None:
+    """`count` in a thread. None, too, where `COUNTS_WAITING_MAX` counts are under way or waiting already."""
+    return await _in_thread(lambda: count(text, encoding))
+
+
+async def count_call_async(call: Call, encoding: str, *, image_tokens_max: int | None = None) -> int | None:
+    """`count_call` in a thread, as `count_async`."""
+    return await _in_thread(lambda: count_call(call, encoding, image_tokens_max=image_tokens_max))
+
+
+async def _in_thread(task: Callable[[], int | None]) -> int | None:
+    if not _waiting.acquire(blocking=False):
+        return None
+    future: Future[int | None] = _pool.submit(task)
+    future.add_done_callback(_done)
+    return await asyncio.wrap_future(future)
+
+
+def _done(_: Future[int | None]) -> None:
+    _waiting.release()
