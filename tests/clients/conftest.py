@@ -1,0 +1,22 @@
+"""One proxy for all client tests; each test makes the key it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.world import World, world
+
+
+@pytest.fixture(scope="session")
+def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A running proxy in front of scripted OpenAI and Anthropic."""
+    with world(tmp_path_factory.mktemp("clients"), listeners={"capture": {"default_team": "default"}}) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def key(edge: World) -> str:
+    """A key of ours without caps."""
+    return edge.gateway.make_key()

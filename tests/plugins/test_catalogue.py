@@ -1,0 +1,165 @@
+"""Which call and which model."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from plugins.catalogue.plugin import CataloguePlugin, CatalogueSettings
+from proxy.config.schema import CapturedHost
+from proxy.errors import Refusal
+from proxy.exchange import Exchange, ListenerKind
+from proxy.identities import Identity, IdentityKind
+from proxy.operations import MODELS
+from tests.support.fakes import CHAT_BODY, Rest, exchange, generation, identity, model, origin
+
+ANONYMOUS = Identity(IdentityKind.ANONYMOUS, "anonymous", "anonymous", "anonymous", "anonymous", "anonymous")
+
+
+def plugin(**settings: Any) -> CataloguePlugin:
+    return CataloguePlugin(CatalogueSettings(**settings), SimpleNamespace())  # type: ignore[arg-type]
+
+
+def known(**fields: Any) -> Exchange:
+    """An exchange whose caller is known."""
+    who = fields.pop("who", identity())
+    seen = exchange(**fields)
+    seen.identity = who
+    return seen
+
+
+async def refusal_of(seen: Exchange) -> Refusal:
+    rest = Rest()
+    with pytest.raises(Refusal) as refused:
+        await plugin()(seen, rest)
+    assert rest.seen == []
+    return refused.value
+
+
+async def test_alias_is_resolved_and_body_parsed_once() -> None:
+    """The exchange leaves with the call and the model."""
+    seen = known()
+    await plugin()(seen, Rest())
+    assert seen.call is not None
+    assert (seen.call.model, seen.model) == ("gpt-4o", seen.generation.models["gpt-4o"])
+
+
+async def test_large_body_is_parsed_off_the_loop_with_the_same_result() -> None:
+    """A limit of 0 sends every body to a thread."""
+    seen = known()
+    await plugin(parse_on_loop_bytes_max=0)(seen, Rest())
+    assert seen.model is not None
+
+
+async def test_body_wins_over_path_and_path_serves_where_the_body_names_none() -> None:
+    """As the seed says: if both name a model, the body's is taken."""
+    both = known(body={**CHAT_BODY, "model": "gpt-4o"})
+    both.path_model = "no-such"
+    await plugin()(both, Rest())
+    assert both.model is not None and both.model.name == "gpt-4o"
+    path_only = known(body={"messages": CHAT_BODY["messages"]})
+    path_only.path_model = "gpt-4o"
+    await plugin()(path_only, Rest())
+    assert path_only.model is not None and path_only.model.name == "gpt-4o"
+
+
+async def test_missing_model_is_400_naming_the_member() -> None:
+    """Neither body nor path names one."""
+    refused = await refusal_of(known(body={"messages": CHAT_BODY["messages"]}))
+    assert (refused.status, refused.param) == (400, "model")
+
+
+async def test_unknown_model_is_404_with_the_near_miss() -> None:
+    """model_not_available, and a suggestion."""
+    refused = await refusal_of(known(body={**CHAT_BODY, "model": "gpt-4oo"}))
+    assert (refused.status, refused.code) == (404, "model_not_available")
+    assert "Did you mean 'gpt-4o'?" in refused.message
+
+
+async def test_unavailable_model_says_what_is_missing() -> None:
+    """The operator's reason is part of the answer."""
+    under = generation(unavailable_models={"claude": "set ANTHROPIC_API_KEY"})
+    refused = await refusal_of(known(body={**CHAT_BODY, "model": "claude"}, under=under))
+    assert refused.code == "model_not_available" and "ANTHROPIC_API_KEY" in refused.message
+
+
+async def test_overlong_model_name_is_refused_before_any_lookup() -> None:
+    """A named limit, so that error texts stay small."""
+    refused = await refusal_of(known(body={**CHAT_BODY, "model": "m" * 201}))
+    assert refused.status == 400
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "", "application/x-www-form-urlencoded", "application/jsonx"])
+async def test_wrong_content_type_is_415(content_type: str) -> None:
+    """A JSON route wants JSON."""
+    refused = await refusal_of(known(headers={"content-type": content_type}))
+    assert (refused.status, refused.code) == (415, "unsupported_media_type")
+
+
+async def test_json_with_charset_is_accepted() -> None:
+    """Parameters of the content type do not matter."""
+    seen = known(headers={"content-type": "Application/JSON; charset=utf-8"})
+    await plugin()(seen, Rest())
+    assert seen.model is not None
+
+
+async def test_compressed_body_is_415_unread() -> None:
+    """A compressed body is not decoded, so it cannot be a bomb."""
+    seen = known(headers={"content-encoding": "gzip"})
+    refused = await refusal_of(seen)
+    assert refused.status == 415
+    assert seen.request._reader.reads == 0  # type: ignore[attr-defined]
+
+
+async def test_out_of_tier_is_403_and_in_tier_passes() -> None:
+    """Tiers of a model are a list of who may."""
+    under = generation(models={"gpt-4o": model(tiers=frozenset({"pro"}))})
+    refused = await refusal_of(known(under=under))
+    assert (refused.status, refused.code) == (403, "model_not_in_tier")
+    seen = known(under=under, who=identity(tier="pro"))
+    await plugin()(seen, Rest())
+    assert seen.model is not None
+
+
+async def test_anonymous_reaches_open_models_on_loopback_only() -> None:
+    """`demo` without a key, and nothing else, and nowhere else."""
+    under = generation(models={"gpt-4o": model(), "demo": model("demo", open=True)})
+    seen = known(under=under, who=ANONYMOUS, body={**CHAT_BODY, "model": "demo"})
+    await plugin()(seen, Rest())
+    assert seen.model is not None
+    closed = await refusal_of(known(under=under, who=ANONYMOUS))
+    away = await refusal_of(
+        known(under=under, who=ANONYMOUS, body={**CHAT_BODY, "model": "demo"}, at=origin(loopback=False))
+    )
+    assert (closed.code, away.code) == ("invalid_api_key", "invalid_api_key")
+
+
+async def test_model_of_another_operation_is_not_available() -> None:
+    """An embedding model answers no chat."""
+    under = generation(models={"gpt-4o": model(operations=frozenset({"embeddings"}))})
+    refused = await refusal_of(known(under=under))
+    assert refused.code == "model_not_available"
+
+
+async def test_own_provider_key_keeps_the_models_name_and_provider() -> None:
+    """Bring your own: any model of that provider, priced where the catalogue knows it."""
+    captured = CapturedHost("api.openai.com", "openai", ("authorization",), ())
+    at = origin(listener="capture", kind=ListenerKind.REGULAR, captured_host="api.openai.com")
+    own = identity(provider_credential=True)
+    listed = known(at=at, captured=captured, who=own)
+    await plugin()(listed, Rest())
+    assert listed.model is not None
+    assert (listed.model.candidates[0].upstream_model, listed.model.rates is None) == ("gpt-4o", False)
+    unlisted = known(at=at, captured=captured, who=own, body={**CHAT_BODY, "model": "gpt-next"})
+    await plugin()(unlisted, Rest())
+    assert unlisted.model is not None
+    assert (unlisted.model.candidates[0].upstream_model, unlisted.model.rates) == ("gpt-next", None)
+
+
+async def test_unpriced_operations_pass_unread() -> None:
+    """GET /v1/models has no body to parse."""
+    seen, rest = known(operation=MODELS), Rest()
+    await plugin()(seen, rest)
+    assert (seen.call, len(rest.seen)) == (None, 1)

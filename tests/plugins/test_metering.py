@@ -1,0 +1,125 @@
+"""What each attempt really used."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import orjson
+import pytest
+
+from plugins.metering.plugin import MeteringPlugin, MeteringSettings
+from proxy.dialects import DIALECTS
+from proxy.exchange import Exchange, Finish, Headers, Response
+from proxy.ledger.api import Attempt
+from proxy.pricing.usage import Usage
+from proxy.quoting import quote
+from proxy.routes import Route, Try
+from tests.support.fakes import CHAT_BODY, Chunks, exchange
+
+CONTENT = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"Hello there"},"finish_reason":null}]}\n\n'
+USAGE = b'data: {"id":"c","choices":[],"usage":{"prompt_tokens":9,"completion_tokens":3,"total_tokens":12}}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+def plugin(**settings: Any) -> MeteringPlugin:
+    return MeteringPlugin(MeteringSettings(**settings), SimpleNamespace())  # type: ignore[arg-type]
+
+
+def routed(outcome: str = "served", *, stream: bool = False) -> Exchange:
+    seen = exchange(body={**CHAT_BODY, "stream": stream})
+    seen.call = DIALECTS["openai.chat"].parse(seen.request._reader._pieces[0])  # type: ignore[attr-defined]
+    seen.model = seen.generation.models["gpt-4o"]
+    seen.quote = quote(seen.model, seen.call, provider_credential=False)
+    seen.route = Route([Try(seen.model.candidates[0], Attempt(1, 1, "openai", "m"), 200, outcome)])
+    return seen
+
+
+async def meter(seen: Exchange, response: Response, **settings: Any) -> None:
+    """Through the plugin, the stream to its end, and the exchange finished."""
+
+    async def rest(_: Exchange) -> Response:
+        return response
+
+    answer = await plugin(**settings)(seen, rest)
+    while await answer.pull():
+        continue
+    for closing in seen.before_finish:
+        await closing()
+    assert seen.finish(Finish.SERVED) == []
+
+
+def whole(content: str = "Hello there", usage: dict[str, Any] | None = None) -> Response:
+    body: dict[str, Any] = {"choices": [{"index": 0, "message": {"role": "assistant", "content": content}}]}
+    if usage is not None:
+        body["usage"] = usage
+    return Response.of(200, orjson.dumps(body))
+
+
+def stream(*pieces: bytes) -> Response:
+    return Response(200, Headers(), stream=Chunks(*pieces), sse=True)
+
+
+async def test_reported_usage_of_a_whole_answer() -> None:
+    """Cached and reasoning tokens included."""
+    usage = {
+        "prompt_tokens": 100,
+        "completion_tokens": 40,
+        "prompt_tokens_details": {"cached_tokens": 64},
+        "completion_tokens_details": {"reasoning_tokens": 30},
+    }
+    seen = routed()
+    await meter(seen, whole(usage=usage))
+    assert seen.usage == Usage(100, 40, cached_tokens=64, reasoning_tokens=30)
+    assert seen.route is not None and seen.route.current.usage == seen.usage
+
+
+@pytest.mark.parametrize("size", [1, 5, 1000])
+async def test_reported_usage_of_a_stream(size: int) -> None:
+    """Whatever the chunking."""
+    raw = CONTENT + USAGE + DONE
+    seen = routed(stream=True)
+    await meter(seen, stream(*[raw[at : at + size] for at in range(0, len(raw), size)]))
+    assert seen.usage == Usage(9, 3)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_missing_usage_is_counted(streamed: bool) -> None:
+    """Our own count, marked as such: 'Hello there' is two tokens."""
+    seen = routed(stream=streamed)
+    await meter(seen, stream(CONTENT, DONE) if streamed else whole())
+    assert seen.usage is not None
+    assert (seen.usage.counted, seen.usage.output_tokens) == (True, 2)
+    assert 5 <= seen.usage.input_tokens <= 20
+
+
+async def test_count_switched_off_leaves_usage_unknown() -> None:
+    """The hold is then charged in full."""
+    seen = routed()
+    await meter(seen, whole(), count=False)
+    assert seen.usage is None
+
+
+async def test_body_that_is_no_answer_is_garbage() -> None:
+    """So that routing may try another."""
+    seen = routed()
+    await meter(seen, Response.of(200, b"<html>502</html>"))
+    assert seen.route is not None
+    assert (seen.route.current.outcome, seen.usage) == ("garbage", None)
+
+
+async def test_failed_attempt_is_not_metered() -> None:
+    """An error body has no usage."""
+    seen = routed("status")
+    await meter(seen, whole(usage={"prompt_tokens": 1, "completion_tokens": 1}))
+    assert seen.usage is None
+
+
+async def test_negative_and_absurd_figures_are_cut_to_sense() -> None:
+    """A provider's nonsense cannot make money."""
+    seen = routed()
+    await meter(
+        seen,
+        whole(usage={"prompt_tokens": 10, "completion_tokens": -5, "prompt_tokens_details": {"cached_tokens": 99}}),
+    )
+    assert seen.usage == Usage(10, 0, cached_tokens=10)

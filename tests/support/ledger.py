@@ -1,0 +1,50 @@
+"""A ledger that keeps everything in a list, for tests of plugins."""
+
+from __future__ import annotations
+
+from proxy.ledger.api import Attempt, Basis, Cap, CapExceeded, CapState, Hold, HoldRequest, Settlement
+from proxy.pricing.money import ZERO, Nano
+
+
+class MemoryLedger:
+    """Caps are checked as the real one does; `left` presets what earlier holds have spent by scope."""
+
+    def __init__(self, spent: dict[str, int] | None = None) -> None:
+        self.spent = spent or {}
+        self.holds: list[Hold] = []
+        self.attempts: list[Attempt] = []
+        self.settled: list[tuple[Hold, Settlement]] = []
+        self.released: list[tuple[Hold, str]] = []
+        self.requests: list[HoldRequest] = []
+
+    async def hold(self, request: HoldRequest) -> Hold:
+        self.requests.append(request)
+        short = []
+        for cap in request.caps:
+            amount = (request.list or ZERO) if cap.basis is Basis.LIST else request.charged
+            state = CapState(cap, Nano(self.spent.get(cap.scope, 0)), ZERO)
+            if amount > state.left:
+                short.append(state)
+        if short:
+            raise CapExceeded(tuple(sorted(short, key=lambda state: state.left)))
+        hold = Hold(len(self.holds) + 1, request, self._soft(request.caps, request.charged))
+        self.holds.append(hold)
+        return hold
+
+    def _soft(self, caps: tuple[Cap, ...], charged: Nano) -> tuple[CapState, ...]:
+        states = (CapState(cap, Nano(self.spent.get(cap.scope, 0)), charged) for cap in caps)
+        return tuple(s for s in states if s.cap.soft_limit is not None and s.spent + s.held > s.cap.soft_limit)
+
+    async def dispatch(self, hold: Hold, *, upstream: str, upstream_model: str, role: str = "answer") -> Attempt:
+        attempt = Attempt(hold.id, len(self.attempts) + 1, upstream, upstream_model, role)
+        self.attempts.append(attempt)
+        return attempt
+
+    async def commit(self, hold: Hold) -> None:
+        raise AssertionError("no proof stands behind this hold")
+
+    def settle(self, hold: Hold, settlement: Settlement) -> None:
+        self.settled.append((hold, settlement))
+
+    def release(self, hold: Hold, *, reason: str, at_ms: int) -> None:
+        self.released.append((hold, reason))

@@ -1,0 +1,281 @@
+"""The life of one exchange, without a socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import orjson
+import pytest
+
+from proxy.driver import HEARTBEAT, Driver, DriverLimits
+from proxy.exchange import Exchange, Finish, Headers, Request, Response
+from proxy.listeners.api import Arrival
+from proxy.plugin import Next
+from proxy.upstreams.api import FailureKind, UpstreamFailure
+from tests.support.downstream import MemoryDownstream
+from tests.support.fakes import Body, Chunks, FakeClock, Log, exchange, origin
+
+EVENT = b'data: {"choices":[{"delta":{"content":"Hi"}}]}\n\n'
+
+
+class Scene:
+    """A driver around one prepared chain."""
+
+    def __init__(self, chain: Next, **limits: Any) -> None:
+        self.exchange = exchange()
+        self.finished: list[Finish] = []
+        self.ended: list[Finish] = []
+        self.log = Log()
+        self.exchange.on_finish(self.finished.append)
+        fields = {"heartbeat_seconds": 60.0, "drain_client_gone_seconds": 5.0, "drain_client_gone_bytes": 1 << 20}
+        self.driver = Driver(
+            open_exchange=lambda _: self.exchange,
+            chain=lambda _: chain,
+            limits=DriverLimits(**{**fields, **limits}),
+            request_id_header="x-tollway-request-id",
+            on_open=lambda _: None,
+            on_end=lambda _, reason: self.ended.append(reason),
+            clock=FakeClock(),
+            log=self.log,
+        )
+        request = Request(method="POST", path="/", headers=Headers(), reader=Body())
+        self.arrival = Arrival(origin(), request)
+
+    async def play(self, downstream: MemoryDownstream) -> None:
+        """The whole life, as a task of its own: the driver cancels its own task."""
+        await asyncio.create_task(self.driver.serve(self.arrival, downstream))
+
+
+def answering(response: Response, *, dispatched: bool = True) -> Next:
+    async def chain(seen: Exchange) -> Response:
+        seen.dispatched = dispatched
+        return response
+
+    return chain
+
+
+def stream(*pieces: bytes | Exception, sse: bool = True) -> Response:
+    return Response(200, Headers(), stream=Chunks(*pieces), sse=sse)
+
+
+async def test_whole_answer_carries_the_request_id() -> None:
+    """Every response has it."""
+    scene, down = Scene(answering(Response.of(200, b"{}"))), MemoryDownstream()
+    await scene.play(down)
+    assert (down.status, down.body, down.headers["x-tollway-request-id"]) == (200, b"{}", "req_test")
+    assert scene.finished == scene.ended == [Finish.SERVED]
+
+
+async def test_stream_is_passed_in_order_and_taps_see_it_first() -> None:
+    """Peeked pieces first; a tap sees what the client is about to get."""
+    response = stream(b"b", b"c")
+    response.peeked = [b"a"]
+    seen: list[tuple[bytes, bytes]] = []
+    down = MemoryDownstream()
+    response.taps.append(lambda chunk: seen.append((chunk, down.body)))
+    scene = Scene(answering(response))
+    await scene.play(down)
+    assert (down.body, down.ended) == (b"abc", True)
+    assert seen == [(b"b", b"a"), (b"c", b"ab")]
+
+
+async def test_transform_may_keep_back_and_give_the_remainder_at_the_end() -> None:
+    """b"" asks for what is left."""
+    kept: list[bytes] = []
+
+    def hold_back(chunk: bytes) -> bytes:
+        if chunk:
+            kept.append(chunk)
+            return b""
+        return b"".join(kept)
+
+    response = stream(b"one", b"two")
+    response.transforms.append(hold_back)
+    down = MemoryDownstream()
+    await Scene(answering(response)).play(down)
+    assert (down.chunks, down.ended) == ([b"onetwo"], True)
+
+
+async def test_sse_that_breaks_ends_with_an_error_event_in_its_own_format() -> None:
+    """The client's parser reads the error, then a regular end; no [DONE] pretends completeness."""
+    broken = UpstreamFailure(FailureKind.BROKEN, "reset", sent=True)
+    scene, down = Scene(answering(stream(EVENT, broken))), MemoryDownstream()
+    await scene.play(down)
+    assert down.chunks[0] == EVENT
+    last = down.chunks[-1]
+    assert last.startswith(b"data: ") and last.endswith(b"\n\n")
+    assert orjson.loads(last[6:])["error"]["code"] == "upstream_error"
+    assert (down.ended, scene.finished) == (True, [Finish.UPSTREAM_FAILED])
+
+
+async def test_error_event_after_half_an_event_starts_on_a_new_one() -> None:
+    """A cut event is closed first, so that it cannot swallow the error."""
+    broken = UpstreamFailure(FailureKind.BROKEN, "reset", sent=True)
+    down = MemoryDownstream()
+    await Scene(answering(stream(b'data: {"cho', broken))).play(down)
+    assert down.chunks[-1].startswith(b"\n\ndata: ")
+
+
+async def test_other_stream_that_breaks_is_cut() -> None:
+    """Never a regular end for half a file."""
+    broken = UpstreamFailure(FailureKind.BROKEN, "reset", sent=True)
+    down = MemoryDownstream()
+    await Scene(answering(stream(b"half", broken, sse=False))).play(down)
+    assert (down.aborted, down.ended) == (True, False)
+
+
+async def test_client_gone_before_dispatch_cancels_at_once() -> None:
+    """Nothing was called: nothing goes on."""
+    entered = asyncio.Event()
+
+    async def waiting(_: Exchange) -> Response:
+        entered.set()
+        await asyncio.Event().wait()
+        raise AssertionError("unreachable")
+
+    scene, down = Scene(waiting), MemoryDownstream()
+    task = asyncio.create_task(scene.driver.serve(scene.arrival, down))
+    await entered.wait()
+    down.leave()
+    await task
+    assert scene.finished == [Finish.CLIENT_GONE]
+
+
+async def test_client_gone_after_dispatch_drains_to_the_usage() -> None:
+    """The upstream's answer is read to its end, sent nowhere."""
+    tapped: list[bytes] = []
+    response = stream(EVENT, EVENT, b"usage")
+    response.taps.append(tapped.append)
+    down = MemoryDownstream(leave_after_chunks=1)
+    scene = Scene(answering(response))
+    await scene.play(down)
+    assert tapped == [EVENT, EVENT, b"usage"]
+    assert (down.chunks, scene.finished) == ([EVENT], [Finish.CLIENT_GONE])
+
+
+async def test_drain_stops_at_its_byte_limit() -> None:
+    """A client cannot make us read for ever."""
+    tapped: list[bytes] = []
+    response = stream(*[b"x" * 10] * 100)
+    response.taps.append(tapped.append)
+    scene = Scene(answering(response), drain_client_gone_bytes=35)
+    await scene.play(MemoryDownstream(leave_after_chunks=1))
+    assert len(tapped) < 8
+    assert isinstance(response.stream, Chunks) and response.stream.closed
+    assert scene.finished == [Finish.CLIENT_GONE]
+
+
+class Hanging:
+    """A stream that gives one piece and then nothing."""
+
+    closed = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield EVENT
+        await asyncio.Event().wait()
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+async def test_drain_stops_at_its_time_limit() -> None:
+    """A silent upstream is given up."""
+    hanging = Hanging()
+    scene = Scene(answering(Response(200, Headers(), stream=hanging, sse=True)), drain_client_gone_seconds=0.02)
+    await scene.play(MemoryDownstream(leave_after_chunks=1))
+    assert (hanging.closed, scene.finished) == (True, [Finish.CLIENT_GONE])
+
+
+async def test_heartbeats_fill_silence_between_events_only() -> None:
+    """A comment after the interval; none inside an event."""
+    scene = Scene(answering(Response(200, Headers(), stream=Hanging(), sse=True)), heartbeat_seconds=0.01)
+    down = MemoryDownstream()
+    task = asyncio.create_task(scene.driver.serve(scene.arrival, down))
+    async with asyncio.timeout(5):
+        while down.chunks.count(HEARTBEAT) < 3:
+            await asyncio.sleep(0.005)
+    task.cancel()
+    await task
+    assert down.chunks[0] == EVENT
+    assert set(down.chunks[1:]) == {HEARTBEAT}
+    assert scene.finished == [Finish.DRAINED]
+
+
+async def test_no_heartbeat_inside_an_event() -> None:
+    """Half an event must not be torn by a comment."""
+
+    class Torn(Hanging):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b"data: half"
+            await asyncio.sleep(0.08)
+            yield b" whole\n\n"
+
+    down = MemoryDownstream()
+    await Scene(answering(Response(200, Headers(), stream=Torn(), sse=True)), heartbeat_seconds=0.01).play(down)
+    assert down.chunks == [b"data: half", b" whole\n\n"]
+
+
+async def test_fault_outside_the_chain_is_500_and_finishes() -> None:
+    """Fail closed there too."""
+
+    async def bad(_: Exchange) -> Response:
+        raise ValueError("outside")
+
+    scene, down = Scene(bad), MemoryDownstream()
+    await scene.play(down)
+    assert (down.status, scene.finished) == (500, [Finish.FAILED])
+    assert "outside" not in down.body.decode()
+
+
+@pytest.mark.parametrize("raising", [ValueError("x"), BaseException("y")])
+async def test_raising_finisher_does_not_keep_the_others_from_running(raising: BaseException) -> None:
+    """Settlement runs whatever audit does."""
+
+    def bad(_: Finish) -> None:
+        raise raising
+
+    scene = Scene(answering(Response.of(200, b"{}")))
+    scene.exchange.on_finish(bad)
+    await scene.play(MemoryDownstream())
+    assert scene.finished == [Finish.SERVED]
+    assert scene.log.names() == ["finish_failed"]
+
+
+async def test_before_finish_runs_after_the_answer_and_is_bounded() -> None:
+    """Our own count comes after the last byte; one that hangs is left out."""
+    order: list[str] = []
+    down = MemoryDownstream()
+
+    async def closing() -> None:
+        order.append(f"closing after {down.body!r}")
+
+    async def hanging() -> None:
+        await asyncio.Event().wait()
+
+    scene = Scene(answering(Response.of(200, b"{}")), closing_seconds_max=0.01)
+    scene.exchange.before_finish += [closing, hanging]
+    await scene.play(down)
+    assert order == ["closing after b'{}'"]
+    assert (scene.finished, scene.log.names()) == ([Finish.SERVED], ["closing_timeout"])
+
+
+def finishers_in_order() -> list[str]:
+    """Helper of the next test."""
+    order: list[str] = []
+    seen = exchange()
+    names: tuple[str, ...] = ("audit", "spend_caps", "metering")
+
+    def note(name: str) -> Callable[[Finish], None]:
+        return lambda _: order.append(name)
+
+    for name in names:
+        seen.on_finish(note(name))
+    seen.finish(Finish.SERVED)
+    return order
+
+
+def test_finishers_run_last_registered_first() -> None:
+    """Metering before settlement, settlement before audit."""
+    assert finishers_in_order() == ["metering", "spend_caps", "audit"]

@@ -1,0 +1,222 @@
+"""What stands behind the last plugin."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+import pytest
+
+from proxy.config.schema import CapturedHost
+from proxy.dialects import DIALECTS
+from proxy.errors import Refusal
+from proxy.exchange import Exchange, Headers, ListenerKind, Response
+from proxy.ledger.api import Attempt, Hold, HoldRequest
+from proxy.listeners.api import ConnectVerdict
+from proxy.operations import LOCAL, MODELS, PLAIN, UNMETERED, WEBSOCKET
+from proxy.pricing.money import ZERO
+from proxy.quoting import quote
+from proxy.routes import Route, Try
+from proxy.terminal import Terminal
+from proxy.upstreams.api import FailureKind, Upstream, UpstreamFailure
+from tests.support.fakes import KEY, Log, exchange, identity, origin
+
+CAPTURED = CapturedHost("api.openai.com", "openai", ("authorization",), ())
+AT = origin(listener="capture", kind=ListenerKind.REGULAR, captured_host="api.openai.com", captured_port=443, tls=True)
+
+
+class Answer:
+    """An upstream's answer."""
+
+    def __init__(self, status: int, headers: dict[str, str], *pieces: bytes) -> None:
+        self.status = status
+        self.headers = Headers(headers)
+        self._pieces = pieces
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            yield piece
+
+    async def read(self, bytes_max: int) -> bytes:
+        return b"".join(self._pieces)[: bytes_max + 1]
+
+    async def aclose(self) -> None:
+        """Nothing to give back."""
+
+
+class Client:
+    """Remembers what it was asked to send."""
+
+    def __init__(self, answer: Answer | UpstreamFailure) -> None:
+        self.answer = answer
+        self.sent: list[dict[str, Any]] = []
+
+    async def send(self, upstream: Upstream, **call: Any) -> Answer:
+        self.sent.append({"upstream": upstream, **call})
+        if isinstance(self.answer, UpstreamFailure):
+            raise self.answer
+        return self.answer
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+class Policy:
+    """One verdict for everybody."""
+
+    def __init__(self, verdict: ConnectVerdict) -> None:
+        self.verdict = verdict
+
+    async def decide(self, **_: Any) -> ConnectVerdict:
+        return self.verdict
+
+
+async def local(_: Exchange) -> Response:
+    return Response.of(200, b'"local"')
+
+
+def terminal(answer: Answer | UpstreamFailure, verdict: ConnectVerdict | None = None) -> tuple[Terminal, Client]:
+    client = Client(answer)
+    policy = Policy(verdict or ConnectVerdict("refuse"))
+    return (
+        Terminal(client=client, local=local, connect_policy=policy, answer_bytes_max=1 << 20, log=Log()),
+        client,
+    )
+
+
+def ready(*, own: bool = False, headers: dict[str, str] | None = None, **fields: Any) -> Exchange:
+    """A priced exchange with every fact."""
+    seen = exchange(headers=headers, **fields)
+    seen.identity = identity(provider_credential=own)
+    seen.our_credentials = (KEY,)
+    seen.call = DIALECTS["openai.chat"].parse(seen.request._reader._pieces[0])  # type: ignore[attr-defined]
+    seen.model = seen.generation.models["gpt-4o"]
+    seen.quote = quote(seen.model, seen.call, provider_credential=own)
+    seen.hold = Hold(1, HoldRequest("x", "k", "u", "t", "o", "m", "chat", ZERO, ZERO, (), 0))
+    seen.route = Route([Try(seen.model.candidates[0], Attempt(1, 1, "openai", "m"))])
+    return seen
+
+
+JSON = {"content-type": "application/json"}
+
+
+async def test_our_key_is_swapped_for_the_operators() -> None:
+    """The client's headers stay here, but for the few that mean something to the provider."""
+    end, client = terminal(Answer(200, {**JSON, "set-cookie": "a=b", "x-request-id": "up", "openai-organization": "o"}))
+    sent_headers = {"authorization": f"Bearer {KEY}", "x-secret": "s", "user-agent": "sdk", "cookie": "c"}
+    response = await end(ready(headers=sent_headers))
+    (call,) = client.sent
+    assert call["path"] == "/v1/chat/completions"
+    assert dict(call["headers"]) == {
+        "content-type": "application/json",
+        "user-agent": "sdk",
+        "authorization": "Bearer sk-operator",
+        "accept-encoding": "identity",
+    }
+    assert dict(response.headers) == {"content-type": "application/json", "x-request-id": "up"}
+    body = orjson.loads(call["body"])
+    assert (body["model"], body["max_completion_tokens"]) == ("gpt-4o-upstream", 1000)
+
+
+async def test_own_provider_key_goes_to_the_captured_host_as_it_came() -> None:
+    """Path, query and headers are the client's; only our own key never crosses."""
+    end, client = terminal(Answer(200, {**JSON, "openai-organization": "mine"}))
+    headers = {"authorization": "Bearer sk-own", "x-api-key": KEY, "openai-project": "p", "connection": "x"}
+    seen = ready(own=True, headers=headers, at=AT, captured=CAPTURED)
+    response = await end(seen)
+    (call,) = client.sent
+    assert (call["host"], call["headers"]["authorization"]) == ("api.openai.com", "Bearer sk-own")
+    assert call["headers"]["openai-project"] == "p"
+    assert "x-api-key" not in call["headers"] and "connection" not in call["headers"]
+    assert response.headers["openai-organization"] == "mine"
+
+
+@pytest.mark.parametrize("fact", ["identity", "call", "model", "quote", "hold", "route"])
+async def test_priced_call_without_a_fact_is_closed(fact: str) -> None:
+    """Whatever the chain was: no fact, no call."""
+    end, client = terminal(Answer(200, JSON))
+    seen = ready()
+    setattr(seen, fact, None)
+    with pytest.raises(Refusal) as refused:
+        await end(seen)
+    assert (refused.value.code, client.sent) == ("internal_error", [])
+
+
+@pytest.mark.parametrize("kind", list(FailureKind))
+async def test_failure_is_marked_on_the_try_and_answered_without_its_detail(kind: FailureKind) -> None:
+    """Routing reads the mark."""
+    end, _ = terminal(UpstreamFailure(kind, "10.0.0.1 refused", sent=False))
+    seen = ready()
+    response = await end(seen)
+    assert seen.route is not None
+    assert (seen.route.current.outcome, seen.route.current.detail) == (kind.value, "10.0.0.1 refused")
+    assert response.status in (502, 503, 504) and b"10.0.0.1" not in response.body
+
+
+async def test_event_stream_is_handed_on_unread() -> None:
+    """The driver pulls it."""
+    end, _ = terminal(Answer(200, {"content-type": "text/event-stream; charset=utf-8"}, b"data: 1\n\n"))
+    response = await end(ready())
+    assert response.sse and await response.pull() == b"data: 1\n\n"
+
+
+@pytest.mark.parametrize("operation", [UNMETERED, WEBSOCKET])
+async def test_unmetered_path_with_our_key_is_refused(operation: Any) -> None:
+    """It would slip past every cap."""
+    end, client = terminal(Answer(200, {}))
+    seen = exchange(operation=operation, at=AT, captured=CAPTURED)
+    seen.identity = identity()
+    with pytest.raises(Refusal) as refused:
+        await end(seen)
+    assert (refused.value.status, refused.value.code, client.sent) == (403, "path_not_allowed", [])
+
+
+async def test_unmetered_path_with_own_key_streams_both_ways() -> None:
+    """The body is handed on as a stream, the answer too."""
+    end, client = terminal(Answer(201, {"content-length": "3", "openai-version": "v"}, b"a", b"bc"))
+    seen = exchange(
+        operation=UNMETERED,
+        at=AT,
+        captured=CAPTURED,
+        path="/v1/files",
+        body=b"upload",
+        headers={"authorization": "Bearer sk-own", "content-length": "6"},
+    )
+    seen.identity = identity(provider_credential=True)
+    response = await end(seen)
+    (call,) = client.sent
+    assert (call["method"], call["path"], call["host"]) == ("POST", "/v1/files", "api.openai.com")
+    assert [piece async for piece in call["body"]] == [b"upload"]
+    assert (response.status, response.headers["content-length"]) == (201, "3")
+    assert [await response.pull(), await response.pull(), await response.pull()] == [b"a", b"bc", b""]
+
+
+async def test_models_are_ours_with_our_key_and_the_providers_with_its_own() -> None:
+    """GET /v1/models of a captured host."""
+    end, client = terminal(Answer(200, JSON, b"theirs"))
+    ours = exchange(operation=MODELS, at=AT, captured=CAPTURED)
+    ours.identity = identity()
+    assert (await end(ours)).body == b'"local"'
+    theirs = exchange(operation=MODELS, at=AT, captured=CAPTURED)
+    theirs.identity = identity(provider_credential=True)
+    assert await (await end(theirs)).pull() == b"theirs"
+    assert len(client.sent) == 1
+
+
+async def test_local_operation_is_answered_here() -> None:
+    """No upstream is called."""
+    end, client = terminal(Answer(200, JSON))
+    assert ((await end(exchange(operation=LOCAL))).body, client.sent) == (b'"local"', [])
+
+
+async def test_plain_http_goes_to_the_pinned_address_or_nowhere() -> None:
+    """The policy is asked again, and its address is the one connected to."""
+    at = origin(listener="capture", kind=ListenerKind.REGULAR, captured_host="example.test", captured_port=80)
+    end, client = terminal(Answer(200, {}), ConnectVerdict("tunnel", address=("203.0.113.9", 80)))
+    await end(exchange(operation=PLAIN, at=at))
+    assert client.sent[0]["upstream"].connect_to == ("203.0.113.9", 80)
+    end, client = terminal(Answer(200, {}), ConnectVerdict("refuse", refusal=Refusal("target_not_allowed", "no")))
+    with pytest.raises(Refusal):
+        await end(exchange(operation=PLAIN, at=at))
+    assert client.sent == []
