@@ -130,6 +130,7 @@ def test_libraries_come_through_our_log_from_warning_up(stream: io.BytesIO, name
 
 def test_record_with_wrong_arguments_is_still_written(stream: io.BytesIO) -> None:
     """A library's mistake in a format string loses no line and prints nothing elsewhere."""
+    setup_logging("info", stream=stream, clock=FixedClock())  # pytest has put a handler of its own beside ours
     logging.getLogger("aiohttp").warning("%d items", "CANARY")
 
     assert ["%d items"] == [line["message"] for line in lines(stream)]
