@@ -1,0 +1,1 @@
+"""The bench: Tollway and its peers, side by side on one machine. See bench/README.md."""

@@ -1,0 +1,124 @@
+"""python -m bench [--quick] [--only PARTS] [--peers NAMES]"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench import latency, memory, report, requests, setup, streaming, targets
+from bench.gateway import Gateway
+from bench.peers import PEERS
+from bench.plan import FULL, QUICK, Plan
+from bench.process import BenchError, shown
+from bench.streams import CHUNK_MILLISECONDS, CHUNKS
+from bench.upstream import Upstream, start_fixed, start_streaming
+
+
+def _names(text: str, known: Iterable[str]) -> list[str]:
+    chosen = [name for name in text.split(",") if name]
+    if unknown := set(chosen) - set(known):
+        raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(known)}")
+    return chosen
+
+
+class Bench:
+    """One run: upstreams and gateways that live as long as the part that needs them."""
+
+    def __init__(self, peers: list[str], plan: Plan, folder: Path) -> None:
+        self._peers = peers
+        self._plan = plan
+        self._folder = folder
+        self.unavailable: dict[str, str] = {}
+
+    def part(self, name: str) -> dict[str, Any]:
+        """Measure one part. The gateways are started afresh for it."""
+        print(f"{name}:", flush=True)
+        folder = self._folder / name
+        folder.mkdir()
+        streaming_part = name == "streams"
+        with ExitStack() as stack:
+            upstream = start_streaming(folder, CHUNKS, CHUNK_MILLISECONDS) if streaming_part else start_fixed(folder)
+            stack.callback(upstream.server.stop)
+            peers = [peer for peer in self._peers if name != "memory" or peer == "tollway"]
+            gateways = {
+                peer: gateway
+                for peer in peers
+                if (gateway := self._start(peer, upstream, folder, stack, streaming=streaming_part)) is not None
+            }
+            figures = self._measure(name, gateways, upstream, folder)
+        versions = {peer: gateway.version for peer, gateway in gateways.items()}
+        commands = {peer: shown([gateway.server.command], folder) for peer, gateway in gateways.items()}
+        return {
+            "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "commit": report.commit(),
+            "quick": self._plan.quick,
+            "machine": report.machine(),
+            "versions": versions,
+            "commands": commands | {"upstream": upstream.server.command},
+            **figures,
+        }
+
+    def _start(
+        self, peer: str, upstream: Upstream, folder: Path, stack: ExitStack, *, streaming: bool
+    ) -> Gateway | None:
+        try:
+            gateway = PEERS[peer].start(upstream.port, folder, streaming=streaming)
+        except BenchError as error:
+            self.unavailable[peer] = str(error)
+            print(f"  {peer} could not be started: {error}", flush=True)
+            return None
+        stack.callback(gateway.stop)
+        return gateway
+
+    def _measure(
+        self, name: str, gateways: Mapping[str, Gateway], upstream: Upstream, folder: Path
+    ) -> dict[str, Any]:
+        match name:
+            case "requests":
+                return requests.measure(gateways, upstream, folder, self._plan)
+            case "latency":
+                return latency.measure(gateways, upstream, self._plan)
+            case "streams":
+                return streaming.measure(gateways, upstream, self._plan)
+            case _:
+                return memory.measure(gateways["tollway"], folder, self._plan) if gateways else {"gateways": {}}
+
+
+def main() -> int:
+    """Exit status 0: everything asked for was measured, whether or not a target was missed."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Tollway and its peers, side by side.")
+    parser.add_argument("--only", default=",".join(targets.PARTS), help="parts, separated by commas")
+    parser.add_argument("--peers", default=",".join(PEERS), help="gateways, separated by commas")
+    parser.add_argument("--quick", action="store_true", help="short rounds; written to results/quick.json")
+    chosen = parser.parse_args()
+    try:
+        parts, peers = _names(chosen.only, targets.PARTS), _names(chosen.peers, PEERS)
+    except argparse.ArgumentTypeError as error:
+        parser.error(str(error))
+    plan = QUICK if chosen.quick else FULL
+    file = report.RESULTS / ("quick.json" if plan.quick else "latest.json")
+    measured = report.earlier(file)
+    try:
+        setup.programs()
+        with tempfile.TemporaryDirectory(prefix="tollway-bench-") as name:
+            bench = Bench(peers, plan, Path(name))
+            for part in parts:
+                measured[part] = bench.part(part)
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    ordered = {part: measured[part] for part in targets.PARTS if part in measured}
+    result = {"targets": targets.judge(ordered), "unavailable": bench.unavailable, "parts": ordered}
+    report.write(file, result)
+    report.show(result)
+    return 1 if bench.unavailable else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

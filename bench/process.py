@@ -1,0 +1,106 @@
+"""Servers the bench starts: each in a process group of its own, stopped by that group's id and nothing wider."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+"""The checkout."""
+READY_SECONDS: Final = 90
+STOP_SECONDS: Final = 15
+POLL_SECONDS: Final = 0.1
+LOG_TAIL_BYTES: Final = 2000
+
+
+class BenchError(Exception):
+    """Something the bench needs is missing or did not work; the message says what."""
+
+
+def free_port() -> int:
+    """A loopback TCP port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def shown(command: Sequence[str], folder: Path) -> str:
+    """The command as a reader may repeat it: the checkout is `.`, the temporary folder `$TMP`."""
+    line = " ".join(command)
+    return line.replace(str(folder), "$TMP").replace(f"{ROOT}/", "")
+
+
+class Server:
+    """A running server. Its output goes to `log`, whose tail is in every error about it."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], folder: Path, *, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.name = name
+        self.command = shown(command, folder)
+        self.log = folder / f"{name}.log"
+        with self.log.open("wb") as output:
+            self._process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env={**os.environ, **(environment or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
+
+    def wait_ready(self, probe: Callable[[], bool]) -> None:
+        """Returns once `probe` is true; OSError from it means not yet. BenchError when it ends or takes too long."""
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                raise BenchError(f"{self.name} ended with {self._process.returncode}: {self.tail()}")
+            try:
+                if probe():
+                    return
+            except OSError:
+                pass
+            time.sleep(POLL_SECONDS)
+        self.stop()
+        raise BenchError(f"{self.name} was not ready within {READY_SECONDS} s: {self.tail()}")
+
+    def alive(self) -> bool:
+        """Whether the server's first process still runs."""
+        return self._process.poll() is None
+
+    def stop(self) -> None:
+        """SIGTERM to the group, SIGKILL after STOP_SECONDS; returns when the first process is gone."""
+        if self._process.poll() is None:
+            self._signal(signal.SIGTERM)
+            try:
+                self._process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._signal(signal.SIGKILL)
+                self._process.wait()
+        self._signal(signal.SIGKILL)
+
+    def tail(self) -> str:
+        """The end of what the server printed."""
+        return self.log.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace").strip()
+
+    def _signal(self, number: signal.Signals) -> None:
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:
+            return
+
+
+def port_open(port: int) -> bool:
+    """Whether something on loopback accepts connections at `port`."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,119 @@
+"""What Tollway is to reach, and whether the figures of a run reach it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+MITMDUMP_CPU_MAX: Final = 0.7
+PORTKEY_CPU_MAX: Final = 0.9
+PORTKEY_THROUGHPUT_MIN: Final = 1.0
+LITELLM_THROUGHPUT_MIN: Final = 15.0
+ADDED_P50_MS_MAX: Final = 3.0
+ADDED_P99_MS_MAX: Final = 10.0
+FIRST_CHUNK_P99_MS_MAX: Final = 50.0
+MITMDUMP_CHUNK_CPU_MAX: Final = 0.6
+GROWTH_PERCENT_MAX: Final = 10.0
+RESIDENT_MB_MAX: Final = 220.0
+
+MET: Final = "met"
+MISSED: Final = "MISSED"
+NOT_MEASURED: Final = "not measured"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One target against one figure."""
+
+    part: str
+    what: str
+    target: str
+    figure: str
+    verdict: str
+
+
+class _Part:
+    """The figures of one part; a figure that is not there gives a verdict of its own."""
+
+    def __init__(self, name: str, sections: Mapping[str, Any]) -> None:
+        self.name = name
+        self._gateways: Mapping[str, Any] = sections.get(name, {}).get("gateways", {})
+        self.verdicts: list[Verdict] = []
+
+    def figure(self, gateway: str, key: str) -> float | None:
+        """None: not measured, or measured with errors so that it means nothing."""
+        figures = self._gateways.get(gateway, {})
+        if key not in ("errors", "streams_failed") and figures.get("errors"):
+            return None
+        value = figures.get(key)
+        return None if value is None else float(value)
+
+    def at_most(self, what: str, value: float | None, limit: float, unit: str) -> None:
+        """The figure may not exceed the limit."""
+        self._add(what, f"<= {limit:g}{unit}", value, unit, value is not None and value <= limit)
+
+    def at_least(self, what: str, value: float | None, limit: float, unit: str) -> None:
+        """The figure may not be below the limit."""
+        self._add(what, f">= {limit:g}{unit}", value, unit, value is not None and value >= limit)
+
+    def _add(self, what: str, target: str, value: float | None, unit: str, reached: bool) -> None:
+        if value is None:
+            self.verdicts.append(Verdict(self.name, what, target, "-", NOT_MEASURED))
+        else:
+            self.verdicts.append(Verdict(self.name, what, target, f"{value:.4g}{unit}", MET if reached else MISSED))
+
+
+def _ratio(one: float | None, other: float | None) -> float | None:
+    return None if one is None or not other else one / other
+
+
+def _requests(part: _Part) -> None:
+    cpu, rate = "cpu_ms_per_request", "requests_per_second"
+    own_cpu, own_rate = part.figure("tollway", cpu), part.figure("tollway", rate)
+    part.at_most("errors", part.figure("tollway", "errors"), 0, "")
+    part.at_most(
+        "CPU per request against mitmdump", _ratio(own_cpu, part.figure("mitmdump", cpu)), MITMDUMP_CPU_MAX, " x"
+    )
+    part.at_most("CPU per request against Portkey", _ratio(own_cpu, part.figure("portkey", cpu)), PORTKEY_CPU_MAX, " x")
+    part.at_least(
+        "throughput against Portkey", _ratio(own_rate, part.figure("portkey", rate)), PORTKEY_THROUGHPUT_MIN, " x"
+    )
+    part.at_least(
+        "throughput against LiteLLM", _ratio(own_rate, part.figure("litellm", rate)), LITELLM_THROUGHPUT_MIN, " x"
+    )
+
+
+def _latency(part: _Part) -> None:
+    part.at_most("added latency, p50", part.figure("tollway", "added_p50_ms"), ADDED_P50_MS_MAX, " ms")
+    part.at_most("added latency, p99", part.figure("tollway", "added_p99_ms"), ADDED_P99_MS_MAX, " ms")
+
+
+def _streams(part: _Part) -> None:
+    own, stock = part.figure("tollway", "cpu_us_per_chunk"), part.figure("mitmdump", "cpu_us_per_chunk")
+    part.at_most("streams with a chunk lost or out of order", part.figure("tollway", "streams_failed"), 0, "")
+    part.at_most(
+        "added time to first chunk, p99", part.figure("tollway", "added_first_p99_ms"), FIRST_CHUNK_P99_MS_MAX, " ms"
+    )
+    part.at_most("CPU per chunk against mitmdump", _ratio(own, stock), MITMDUMP_CHUNK_CPU_MAX, " x")
+
+
+def _memory(part: _Part) -> None:
+    part.at_most("errors", part.figure("tollway", "errors"), 0, "")
+    part.at_most("growth, first to last", part.figure("tollway", "growth_percent"), GROWTH_PERCENT_MAX, " %")
+    part.at_most("resident size at the end", part.figure("tollway", "last_mb"), RESIDENT_MB_MAX, " MB")
+
+
+PARTS: Final = {"requests": _requests, "latency": _latency, "streams": _streams, "memory": _memory}
+"""In the order of the report."""
+
+
+def judge(sections: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Every target, against the figures of the parts that are there."""
+    verdicts: list[Verdict] = []
+    for name, judge_part in PARTS.items():
+        if name in sections:
+            part = _Part(name, sections)
+            judge_part(part)
+            verdicts += part.verdicts
+    return [asdict(verdict) for verdict in verdicts]
