@@ -13,6 +13,7 @@ from proxy.listeners.mitm.stream import HeldRequest, Stream
 if TYPE_CHECKING:
     from proxy.listeners.mitm.connection import ClientConnection
     from proxy.listeners.mitm.http1 import Http1Stream
+    from proxy.listeners.mitm.http2 import Http2Stream
 
 LOOPBACK: Final = ("127.", "::1", "::ffff:127.")
 
@@ -54,8 +55,9 @@ class Admission:
 
     def http1(self, stream: Http1Stream, head: Head) -> None:
         """Start the exchange of an HTTP/1 head."""
-        if self.kind is ListenerKind.REGULAR and self.captured is None:
-            self._connection.proxying.arrive(stream, head)
+        proxying = self._connection.proxying
+        if proxying is not None and self.captured is None:
+            proxying.arrive(stream, head)
             return
         if head.refusal is None:
             head.refusal = self.check(head.method, head.target, head.headers.get("host"))
@@ -64,14 +66,17 @@ class Admission:
             websocket = head.upgrade == "websocket" and head.method == "GET" and self.captured is not None
             if not websocket:
                 head.refusal = Refusal("invalid_request", "Upgrade is not understood here.")
-        self.launch(
-            stream,
-            method=head.method,
-            target=head.target,
-            head=head,
-            origin=self.origin(self.captured, self.credential),
-            websocket=websocket,
-        )
+        origin = self.origin(self.captured, self.credential)
+        arrival = Arrival(origin, self.request(stream, head.target, head), head.refusal, websocket)
+        stream.launch(self._connection.core.serve(arrival, stream))
+
+    def http2(self, stream: Http2Stream, head: Head) -> None:
+        """Start the exchange of an HTTP/2 head."""
+        if head.refusal is None:
+            head.refusal = self.check(head.method, head.target, head.headers.get("host"))
+        origin = self.origin(self.captured, self.credential)
+        arrival = Arrival(origin, self.request(stream, head.target, head), head.refusal)
+        stream.launch(self._connection.core.serve(arrival, stream))
 
     def check(self, method: str, target: str, authority: str | None) -> Refusal | None:
         """What HTTP/1 and HTTP/2 requests have in common."""
@@ -89,21 +94,18 @@ class Admission:
         assumed = 443 if self._connection.client.tls else 80
         return split_authority(authority or "", assumed) == self.captured
 
-    def launch(
-        self, stream: Stream, *, method: str, target: str, head: Head, origin: Origin, websocket: bool = False
-    ) -> None:
-        """Build the arrival and start the driver."""
+    def request(self, stream: Stream, target: str, head: Head) -> HeldRequest:
+        """The head as the gateway sees it."""
         path, _, query = target.partition("?")
-        request = HeldRequest(
-            method=method,
+        return HeldRequest(
+            method=head.method,
             path=path,
             query=query,
             headers=head.headers,
             authority=head.headers.get("host", ""),
-            scheme="https" if origin.tls else "http",
+            scheme="https" if self._connection.client.tls else "http",
             reader=stream,
         )
-        stream.launch(Arrival(origin, request, head.refusal, websocket))
 
 
 def split_authority(authority: str, port: int) -> tuple[str, int] | None:

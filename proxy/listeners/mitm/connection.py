@@ -22,19 +22,25 @@ from mitmproxy.proxy.layer import Layer
 from mitmproxy.proxy.layers.tls import ClientTLSLayer
 
 from proxy.config.schema import Listener
+from proxy.exchange import ListenerKind
 from proxy.listeners.mitm import hooks
 from proxy.listeners.mitm.admission import Admission
 from proxy.listeners.mitm.answer import refusal_bytes
+from proxy.listeners.mitm.proxying import Proxying
 from proxy.listeners.mitm.stream import NEVER
+from proxy.listeners.mitm.upstream import Address, Upstream
 
 if TYPE_CHECKING:
     from proxy.listeners.mitm.core import Core
     from proxy.listeners.mitm.http1 import Http1Layer
+    from proxy.listeners.mitm.http2 import Http2Layer
 
 LINGER_SECONDS: Final = 5.0
 """After our FIN the client has this long to read its answer and close."""
 LINGER_BYTES_MAX: Final = 64 << 20
 """What it may go on sending meanwhile."""
+TUNNEL_IDLE_SECONDS: Final = 900.0
+"""A tunnel in which nothing moves for so long is closed."""
 WRITE_BUFFER_BYTES: Final = 64 << 10
 """Bytes waiting for the socket above which a driver has to wait."""
 _RESET: Final = struct.pack("ii", 1, 0)
@@ -62,10 +68,16 @@ class ClientConnection(asyncio.Protocol):
         self.congested = False
         """More is waiting for the socket than should be: await `drained`."""
         self.client_tls: ClientTLSLayer | None = None
-        self.http: Http1Layer | None = None
+        self.http: Http1Layer | Http2Layer | None = None
         self.layer: Layer
         self.transport: asyncio.Transport
         self.deadline = NEVER
+        self.admitted: set[Address] = set()
+        """Where this connection, and no other, may be tunnelled to."""
+        self.proxying: Proxying | None = None
+        self._upstream: Upstream | None = None
+        self._target: Address = ("", 0)
+        self._touched = 0.0
         self._entered = False
         self._eof = False
         self._reading = True
@@ -99,12 +111,16 @@ class ClientConnection(asyncio.Protocol):
         )
         self.context = Context(self.client, self.core.options)
         self.admission = Admission(self)
+        if self.admission.kind is ListenerKind.REGULAR:
+            self.proxying = Proxying(self)
         self.deadline = self.loop.time() + self.core.limits.head_seconds
         self.layer = hooks.first_layer(self)
         self.dispatch(events.Start())
 
     def data_received(self, data: bytes) -> None:
         if self.phase is Phase.OPEN:
+            if self._upstream is not None:
+                self.touch()
             self.dispatch(events.DataReceived(self.client, data))
         elif self.phase is Phase.LINGERING:
             self._discarded += len(data)
@@ -130,9 +146,13 @@ class ClientConnection(asyncio.Protocol):
             self.dispatch(events.ConnectionClosed(self.client))
         finally:
             self._wake()
+            if self._upstream is not None:
+                self._upstream.close()
 
     def pause_writing(self) -> None:
         self.congested = True
+        if self._upstream is not None:
+            self._upstream.transport.pause_reading()
         self._unsent = self.transport.get_write_buffer_size()
         self._stalled = self.loop.time() + self.core.limits.stall_seconds
 
@@ -140,6 +160,8 @@ class ClientConnection(asyncio.Protocol):
         self.congested = False
         self._stalled = NEVER
         self._wake()
+        if self._upstream is not None and not self._upstream.transport.is_closing():
+            self._upstream.transport.resume_reading()
 
     def _wake(self) -> None:
         waiters, self._waiters = self._waiters, []
@@ -217,6 +239,47 @@ class ClientConnection(asyncio.Protocol):
             for command in tls.tls_interact():
                 self.execute(command)
 
+    # Tunnels
+
+    def become(self, layer: Layer, early: bytes) -> None:
+        """Another layer takes over; `early` is what the client sent ahead of it."""
+        self.layer = layer
+        self.resume_reading()
+        self.dispatch(events.Start())
+        if early:
+            self.dispatch(events.DataReceived(self.client, early))
+
+    def tunnel(self, upstream: Upstream, target: Address) -> None:
+        """This connection is a tunnel from now on."""
+        self.core.traffic.tunnels += 1
+        self._upstream = upstream
+        self._target = target
+        self.touch()
+        upstream.begin()
+
+    def touch(self) -> None:
+        """A tunnel saw traffic."""
+        self._touched = self.loop.time()
+
+    def upstream_lost(self) -> None:
+        """The server's side of the tunnel is closed: its client follows, after what is still to be sent."""
+        upstream = self._upstream
+        if upstream is None:
+            return
+        self._upstream = None
+        traffic = self.core.traffic
+        traffic.tunnel_bytes_up += upstream.bytes_up
+        traffic.tunnel_bytes_down += upstream.bytes_down
+        self.core.log.info(
+            "tunnel_ended",
+            host=self._target[0],
+            port=self._target[1],
+            bytes_up=upstream.bytes_up,
+            bytes_down=upstream.bytes_down,
+            **self.describe(),
+        )
+        self.close()
+
     # Events and commands
 
     def dispatch(self, event: events.Event) -> None:
@@ -244,13 +307,18 @@ class ClientConnection(asyncio.Protocol):
             self.http.abandon()
 
     def execute(self, command: commands.Command) -> None:
-        """Carry out one command of a layer."""
+        """Carry out one command of a layer. None of them may open a connection: streams do, to what was admitted."""
         if isinstance(command, commands.SendData):
-            if command.connection is self.client and self.phase is Phase.OPEN:
+            if command.connection is not self.client:
+                self._to_upstream(command)
+            elif self.phase is Phase.OPEN:
                 self.transport.write(command.data)
         elif isinstance(command, commands.CloseConnection):
-            self.client.state = ConnectionState.CLOSED
-            self.close()
+            half = isinstance(command, commands.CloseTcpConnection) and command.half_close
+            if command.connection is self.client:
+                self._close_client(half=half)
+            elif self._upstream is not None and command.connection is self._upstream.server:
+                self._upstream.half_close() if half else self._upstream.close()
         elif isinstance(command, commands.StartHook):
             hooks.answer(self, command)
             if command.blocking:
@@ -260,6 +328,18 @@ class ClientConnection(asyncio.Protocol):
         else:
             raise TypeError(f"a layer asked for {type(command).__name__}")
 
+    def _to_upstream(self, command: commands.SendData) -> None:
+        if self._upstream is not None and command.connection is self._upstream.server:
+            self._upstream.write(command.data)
+
+    def _close_client(self, *, half: bool) -> None:
+        if not half:
+            self.client.state = ConnectionState.CLOSED
+            self.close()
+        elif self.phase is Phase.OPEN and self.client.state & ConnectionState.CAN_WRITE:
+            self.client.state &= ~ConnectionState.CAN_WRITE
+            self.transport.write_eof()
+
     # The engine
 
     def check(self, now: float) -> None:
@@ -267,7 +347,10 @@ class ClientConnection(asyncio.Protocol):
         if now >= self._stalled or (self.phase is not Phase.OPEN and now >= self.deadline):
             self._check_writes(now)
         elif self.phase is Phase.OPEN:
-            if self.http is not None:
+            if self._upstream is not None:
+                if now >= self._touched + TUNNEL_IDLE_SECONDS:
+                    self.transport.abort()
+            elif self.http is not None:
                 self.http.check(now)
             elif now >= self.deadline:
                 self.transport.abort()

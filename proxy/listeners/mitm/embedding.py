@@ -42,15 +42,15 @@ def make_options(confdir: Path) -> Options:
     options = Options()
     master = Master(options)
     master._legacy_log_events.uninstall()  # it would run on every log record of the whole process
-    master.addons.add(Proxyserver())
-    options.update(confdir=str(confdir), **SETTINGS)
+    master.addons.add(Proxyserver())  # type: ignore[no-untyped-call]
+    options.update(confdir=str(confdir), **SETTINGS)  # type: ignore[no-untyped-call]
     check_options(options)
     return options
 
 
 def check_options(options: Options) -> None:
     """Raises EmbeddingError unless every option is at its default or at the value of `SETTINGS`."""
-    for name in options.keys():  # noqa: SIM118 - not a mapping
+    for name in options.keys():  # type: ignore[no-untyped-call]  # noqa: SIM118
         if _FORBIDDEN in name:
             raise EmbeddingError(f"mitmproxy has the option {name}, which signs with a compromised CA")
         value = getattr(options, name)

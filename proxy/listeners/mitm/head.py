@@ -17,6 +17,8 @@ _TOKEN: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE: Final = re.compile(rf"({_TOKEN}) ([\x21-\x7e]+) HTTP/1\.([01])\r\n")
 _FIELDS: Final = re.compile(rf"(?:{_TOKEN}:[\t\x20-\x7e\xa0-\U0010ffff]*\r\n)*")
 _FIELD: Final = re.compile(r"([^:\r\n]+):([^\r\n]*)\r\n")
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
+_LINE: Final = re.compile(rf"{_TOKEN} [\x21-\x7e]+")
 _LENGTH: Final = re.compile(r"[0-9]{1,18}")
 
 SINGLE: Final = ("host", "authorization", "x-api-key", "api-key", "x-goog-api-key", "proxy-authorization")
@@ -164,3 +166,32 @@ def _fault(fields: str) -> str:
     if re.search(r"(?:^|\r\n)[ \t]", fields):
         return "A header line is folded; folding is obsolete (RFC 9112, 5.2)."
     return "A header line is malformed or has a control character in it."
+
+
+def from_fields(fields: list[tuple[bytes, bytes]], count_max: int) -> Head:
+    """The same from HTTP/2 fields, which h2 has validated against RFC 9113. `host` is the authority."""
+    head = Head("", "", 1, Headers())
+    try:
+        pairs = [(bytes(name).decode(), bytes(value).decode()) for name, value in fields]
+    except UnicodeDecodeError:
+        pairs = [(bytes(name).decode("latin-1"), bytes(value).decode("latin-1")) for name, value in fields]
+        head.refusal = Refusal("invalid_header", "A header is not UTF-8.")
+    pseudo = {name: value for name, value in pairs if name.startswith(":")}
+    regular = [pair for pair in pairs if not pair[0].startswith(":")]
+    head.method, head.target = pseudo.get(":method", ""), pseudo.get(":path", "")
+    authority = pseudo.get(":authority")
+    if authority is not None and not any(name == "host" for name, _ in regular):
+        regular.insert(0, ("host", authority))
+    if len(regular) > count_max:
+        head.refusal = Refusal("headers_too_large", f"More than {count_max} header lines.")
+        return head
+    head.headers = Headers(regular)
+    if head.refusal is None and _CONTROL.search("".join([value for _, value in pairs])):
+        head.refusal = Refusal("invalid_header", "A header has a control character in it.")
+    head.refusal = head.refusal or single(head.headers)
+    if head.refusal is None and "host" not in head.headers:
+        head.refusal = Refusal("invalid_header", "The authority is missing.")
+    if head.refusal is None and head.method != "CONNECT" and not _LINE.fullmatch(f"{head.method} {head.target}"):
+        head.refusal = Refusal("invalid_path", "The method or the path has characters in it that do not belong there.")
+    strip(head)
+    return head

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from mitmproxy.net.tls import starts_like_tls_record
 from mitmproxy.proxy.commands import StartHook
 from mitmproxy.proxy.layer import Layer, NextLayer, NextLayerHook
+from mitmproxy.proxy.layers.modes import ReverseProxy
 from mitmproxy.proxy.layers.tls import (
     ClientTLSLayer,
     TlsClienthelloHook,
@@ -55,6 +56,8 @@ def _http1(connection: ClientConnection) -> Layer:
 
 
 def _client_tls(connection: ClientConnection) -> Layer:
+    if not connection.context.layers:
+        ReverseProxy(connection.context)  # ClientTLSLayer looks at the layer below it
     connection.client_tls = ClientTLSLayer(connection.context)
     return connection.client_tls
 
@@ -67,9 +70,10 @@ def _next_layer(connection: ClientConnection, question: NextLayer) -> None:
         else:
             question.layer = _http1(connection)
     elif connection.admission.captured is not None:
-        if starts_like_tls_record(question.data_client()):
+        first = question.data_client()  # type: ignore[no-untyped-call]
+        if starts_like_tls_record(first):
             question.layer = _client_tls(connection)
-        elif question.data_client()[:1] != b"\x16":
+        elif first[:1] != b"\x16":
             question.layer = _http1(connection)
 
 

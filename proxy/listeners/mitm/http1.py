@@ -108,6 +108,11 @@ class Http1Stream(Stream):
             self._layer.connection.send(LAST_CHUNK)
         self._layer.answered(self)
 
+    def detach(self) -> bytes:
+        """The connection becomes something else; returns what the client sent ahead."""
+        self.started = self.answered = True
+        return self._layer.detach()
+
     def abort(self) -> None:
         if self.gone or self.answered:
             return
@@ -140,7 +145,8 @@ class Http1Layer(Layer):
 
     def _handle_event(self, event: events.Event) -> Iterable[commands.Command]:  # type: ignore[override]
         if isinstance(event, events.DataReceived):
-            self._feed(event.data)
+            if event.connection is self.connection.client:
+                self._feed(event.data)
         elif isinstance(event, events.ConnectionClosed):
             self._eof()
         elif isinstance(event, events.Start):
@@ -299,6 +305,14 @@ class Http1Layer(Layer):
         else:
             self.connection.resume_reading()
             self.deadline = self.connection.loop.time() + self.connection.core.limits.body_idle_seconds
+
+    def detach(self) -> bytes:
+        """Another layer takes over."""
+        self._stream = None
+        self._deaf = True
+        early = bytes(self._buffer)
+        self._buffer.clear()
+        return early
 
     def _reset(self) -> None:
         self._stream = None

@@ -7,12 +7,11 @@ two protocols fill in how bytes are framed, how reading is held back and how an 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
 from proxy.errors import Refusal
 from proxy.exchange import Headers, Request
-from proxy.listeners.api import Arrival
 
 if TYPE_CHECKING:
     from proxy.listeners.mitm.core import Core
@@ -35,7 +34,6 @@ class Stream:
     """What both protocols share. See `proxy.listeners.api.Downstream` and `proxy.exchange.BodyReader`."""
 
     __slots__ = (
-        "_arrival",
         "_buffered",
         "_charged",
         "_core",
@@ -63,7 +61,6 @@ class Stream:
         self.complete = False
         """The request's body was received to its end."""
         self.keep = False
-        self._arrival: Arrival | None = None
         self._task: asyncio.Task[None] | None = None
         self._on_gone: Callable[[], None] | None = None
         self._pieces: list[bytes] = []
@@ -76,15 +73,14 @@ class Stream:
 
     # The driver
 
-    def launch(self, arrival: Arrival) -> None:
+    def launch(self, work: Awaitable[None]) -> None:
         """Start the driver: the whole life of the exchange is this one task."""
-        self._arrival = arrival
         self._core.active += 1
-        self._task = self._core.loop.create_task(self._drive(arrival))
+        self._task = self._core.loop.create_task(self._drive(work))
 
-    async def _drive(self, arrival: Arrival) -> None:
+    async def _drive(self, work: Awaitable[None]) -> None:
         try:
-            await self._core.serve(arrival, self)
+            await work
         finally:
             self._core.active -= 1
             self._core.budget.give(self._charged)

@@ -1,0 +1,104 @@
+"""The engine's own way out, for tunnels and websockets only: to addresses admitted for one connection."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, cast
+
+from mitmproxy.connection import ConnectionState, Server
+from mitmproxy.proxy import events
+
+if TYPE_CHECKING:
+    from proxy.listeners.mitm.connection import ClientConnection
+
+CONNECT_SECONDS: Final = 10.0
+CLOSE_SECONDS: Final = 5.0
+"""What was written last has this long to reach the other side."""
+WRITE_BUFFER_BYTES: Final = 64 << 10
+
+Address = tuple[str, int]
+
+
+class NotAdmitted(Exception):
+    """An address that nobody admitted for this connection. Nothing was opened."""
+
+
+class Upstream(asyncio.Protocol):
+    """The server's side of one tunnel."""
+
+    def __init__(self, owner: ClientConnection, server: Server) -> None:
+        self._owner = owner
+        self.server = server
+        self.transport: asyncio.Transport
+        self.bytes_up = 0
+        self.bytes_down = 0
+        self._eof = False
+        self.closed = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        self.transport.pause_reading()  # until a layer is there to take what arrives
+        self.server.state = ConnectionState.OPEN
+        self.server.timestamp_start = 0.0
+        self.server.peername = transport.get_extra_info("peername")
+        self.server.sockname = transport.get_extra_info("sockname")
+
+    def data_received(self, data: bytes) -> None:
+        self.bytes_down += len(data)
+        self._owner.touch()
+        self._owner.dispatch(events.DataReceived(self.server, data))
+
+    def eof_received(self) -> bool:
+        self._eof = True
+        self.server.state &= ~ConnectionState.CAN_READ
+        self._owner.dispatch(events.ConnectionClosed(self.server))
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        self.server.state = ConnectionState.CLOSED
+        if not self._eof:
+            self._owner.dispatch(events.ConnectionClosed(self.server))
+        self._owner.upstream_lost()
+
+    def pause_writing(self) -> None:
+        self._owner.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._owner.resume_reading()
+
+    def begin(self) -> None:
+        """Somebody takes what the server sends."""
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def write(self, data: bytes) -> None:
+        """Send towards the server."""
+        self.bytes_up += len(data)
+        if not self.transport.is_closing():
+            self.transport.write(data)
+
+    def half_close(self) -> None:
+        """FIN, after what was written."""
+        if self.server.state & ConnectionState.CAN_WRITE and not self.transport.is_closing():
+            self.server.state &= ~ConnectionState.CAN_WRITE
+            self.transport.write_eof()
+
+    def close(self) -> None:
+        """Close once what was written is out, or time is up."""
+        if self.closed:
+            return
+        self.server.state = ConnectionState.CLOSED
+        self.transport.close()
+        asyncio.get_running_loop().call_later(CLOSE_SECONDS, self.transport.abort)
+
+
+async def open_upstream(owner: ClientConnection, address: Address) -> Upstream:
+    """Connect to an address admitted for `owner`. Raises NotAdmitted, OSError or TimeoutError."""
+    if address not in owner.admitted:
+        raise NotAdmitted(f"{address[0]}:{address[1]}")
+    upstream = Upstream(owner, Server(address=address))
+    async with asyncio.timeout(CONNECT_SECONDS):
+        await owner.loop.create_connection(lambda: upstream, *address)
+    return upstream
