@@ -1,0 +1,1 @@
+"""config.yaml and policies/: read with places, checked as a whole, frozen."""

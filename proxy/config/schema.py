@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from proxy.catalogue import Model
+from proxy.config.problems import Marks
 from proxy.identities import CapSetting
 from proxy.operations import Operation
 from proxy.upstreams.api import Upstream
@@ -49,7 +50,7 @@ class ListenerEntry(Strict):
     other_targets: Literal["tunnel", "refuse"] = Field(
         default="tunnel", description="regular: what becomes of hosts that policies/capture.yaml does not name."
     )
-    token: str | None = Field(default=None, description="admin: bearer token, required off loopback.")
+    token: str | None = Field(default=None, repr=False, description="admin: bearer token, required off loopback.")
     allow_targets: tuple[str, ...] = Field(
         default=(), description="regular: private HOST:PORT, IP:PORT or CIDR targets that may be tunnelled to."
     )
@@ -68,10 +69,12 @@ class UpstreamEntry(Strict):
     """A provider endpoint."""
 
     base_url: str
-    key: str | None = Field(default=None, description="${NAME} of the environment, or file:PATH; unset: unavailable.")
+    key: str | None = Field(
+        default=None, repr=False, description="${NAME} of the environment, or file:PATH; unset: unavailable."
+    )
     credential_header: str = "authorization"
     credential_scheme: str = "Bearer"
-    headers: dict[str, str] = {}
+    headers: dict[str, str] = Field(default={}, repr=False)
     output_field: Literal["max_tokens", "max_completion_tokens"] | None = None
     connect_to: str | None = None
     ca_file: str | None = None
@@ -102,7 +105,7 @@ class ConfigFile(Strict):
     """config.yaml."""
 
     listeners: tuple[ListenerEntry, ...]
-    chain: tuple[str | dict[str, Any], ...]
+    chain: tuple[str | dict[str, Any], ...] = Field(repr=False)
     upstreams: dict[str, UpstreamEntry]
     policies: str = "policies"
     state: str = Field(default="var", description="Folder of the ledger, CA and logs.")
@@ -149,7 +152,7 @@ class CapturedHost:
     ports: tuple[int, ...] = (443,)
     scheme: str = "https"
     base_path: str = ""
-    """Prefix under which the provider's own paths stand, for example /openai for Groq."""
+    """Prefix under which the provider's own paths stand, for example /openai for Groq; `paths` include it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +206,7 @@ class Generation:
     """One immutable configuration; an exchange keeps the one it began with."""
 
     listeners: tuple[Listener, ...]
-    chain: tuple[tuple[str, dict[str, Any]], ...]
+    chain: tuple[tuple[str, dict[str, Any]], ...] = field(repr=False)
     upstreams: dict[str, Upstream]
     """Available ones only: their key is set, or they need none."""
     keyless_upstreams: dict[str, Upstream]
@@ -222,6 +225,10 @@ class Generation:
     file: ConfigFile
     root: Path
     """Folder of config.yaml; relative paths start here."""
+    catalogue: dict[str, Model] = field(default_factory=dict)
+    """Every model by every name with all its candidates, available or not: list prices for callers' own keys."""
+    chain_marks: tuple[Marks, ...] = field(default=(), repr=False, compare=False)
+    """Where each plugin's settings stand in config.yaml, beside `chain`; see `proxy.config.problems.problems_of`."""
 
     def listener(self, name: str) -> Listener:
         """A listener by name. Raises KeyError."""

@@ -1,0 +1,197 @@
+"""The shape of policies/*.yaml. Unknown keys are errors; money is read as the decimal that the file spells."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from proxy.config.schema import Port, Strict
+from proxy.pricing.money import nano_from_usd
+from proxy.pricing.rates import parse_rate
+
+
+def _decimal(value: Any) -> Decimal:
+    """The number as the file spells it; a quoted one is as good."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
+        raise ValueError("a decimal number of dollars is wanted here")
+    try:
+        number = Decimal(value)
+    except ArithmeticError as error:
+        raise ValueError("a decimal number of dollars is wanted here") from error
+    if not number.is_finite():
+        raise ValueError("a decimal number of dollars is wanted here")
+    return number
+
+
+def _rate(value: Any) -> int:
+    return parse_rate(_decimal(value))
+
+
+def _dollars(value: Any) -> int:
+    number = _decimal(value)
+    if number < 0:
+        raise ValueError(f"an amount is zero or more, not {number}")
+    return nano_from_usd(number)
+
+
+Rate = Annotated[int, BeforeValidator(_rate, json_schema_input_type=Decimal)]
+"""USD per million tokens in the file; the integer that `proxy.pricing.rates.Rates` keeps."""
+Dollars = Annotated[int, BeforeValidator(_dollars, json_schema_input_type=Decimal)]
+"""USD in the file; nano-dollars."""
+Count = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s/][^\s]*$")]
+
+
+class PriceEntry(Strict):
+    """USD per million tokens."""
+
+    input: Rate
+    output: Rate | None = Field(default=None, description="Needed but for models that only embed.")
+    cached_input: Rate | None = Field(default=None, description="Read from the provider's cache; absent: as input.")
+    cache_write: Rate | None = Field(default=None, description="Written to it for 5 minutes; absent: as input.")
+    cache_write_1h: Rate | None = Field(default=None, description="Written to it for an hour; absent: as cache_write.")
+    reasoning: Rate | None = Field(default=None, description="Reasoning tokens; absent: as output.")
+
+
+class CandidateEntry(Strict):
+    """One way to serve a model."""
+
+    upstream: str
+    model: str | None = Field(default=None, description="What the upstream calls it; absent: the name of this entry.")
+    cost: PriceEntry | None = Field(default=None, description="List price there; absent: the price of this entry.")
+
+
+def _candidate(value: Any) -> Any:
+    return {"upstream": value} if isinstance(value, str) else value
+
+
+class ModelEntry(Strict):
+    """A model that clients may name."""
+
+    aliases: tuple[Name, ...] = Field(default=(), description="Other names for it.")
+    candidates: tuple[Annotated[CandidateEntry, BeforeValidator(_candidate)], ...] = Field(
+        min_length=1, description="Who can serve it, tried in this order; a bare upstream name is enough."
+    )
+    price: PriceEntry | None = Field(default=None, description="What callers are charged. Without it: refused.")
+    context: Count = Field(description="Most tokens of input and output together.")
+    output_default: Count = Field(default=4096, description="Output limit where the client sets none.")
+    output_max: Count = Field(default=4096, description="A client's larger limit is lowered to this.")
+    operations: tuple[str, ...] = Field(default=("chat.completions",), min_length=1)
+    tiers: tuple[str, ...] = Field(default=(), description="Tiers that may call it; empty: all.")
+    open: bool = Field(default=False, description="Reachable without a key, on loopback only.")
+    encoding: Literal["o200k_base", "cl100k_base"] | None = Field(
+        default=None, description="Its vocabulary, if tiktoken has the exact one."
+    )
+    image_tokens_max: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="Most tokens one image can cost; absent: images cannot be bounded."
+    )
+    created: Annotated[int, Field(ge=0)] = Field(default=0, description="Unix seconds shown by GET /v1/models.")
+    tags: tuple[str, ...] = ()
+
+
+class ModelsFile(Strict):
+    """policies/models.yaml"""
+
+    models: dict[Name, ModelEntry]
+
+
+class BucketEntry(Strict):
+    """Requests: `per_minute` sustained, at most `burst` within `burst_seconds`."""
+
+    per_minute: Count
+    burst: Count
+    burst_seconds: Annotated[int, Field(ge=1, le=3600)] = 10
+
+
+class ScopeEntry(Strict):
+    """Limits of one scope; what is absent or null is not limited there."""
+
+    requests: BucketEntry | None = None
+    tokens_per_minute: Count | None = None
+    streams: Count | None = Field(default=None, description="Exchanges under way at once.")
+
+
+class LimitsFile(Strict):
+    """policies/limits.yaml"""
+
+    ip: ScopeEntry = ScopeEntry()
+    key: ScopeEntry = ScopeEntry()
+    user: ScopeEntry = ScopeEntry()
+    team: ScopeEntry = ScopeEntry()
+    total_streams: Count
+
+
+class TierEntry(ScopeEntry):
+    """Limits by key for holders of this tier; what is absent comes from `key` in limits.yaml."""
+
+    description: str = ""
+
+
+class TiersFile(Strict):
+    """policies/tiers.yaml"""
+
+    tiers: dict[str, TierEntry] = Field(min_length=1)
+
+
+class CapEntry(Strict):
+    """The most that may be spent in a window."""
+
+    usd: Dollars
+    window: Literal["hour", "day", "month", "total"]
+    basis: Literal["charged", "list"] = "charged"
+    soft_percent: Annotated[int, Field(ge=1, le=100)] | None = None
+    clamp: bool = False
+
+
+class UserEntry(Strict):
+    """A user with caps of its own."""
+
+    caps: tuple[CapEntry, ...] = ()
+
+
+class TeamEntry(Strict):
+    """A team."""
+
+    organisation: str
+    tier: str
+    caps: tuple[CapEntry, ...] = Field(default=(), description="For the team as a whole.")
+    user_caps: tuple[CapEntry, ...] = Field(default=(), description="For each user without caps of their own.")
+    key_caps: tuple[CapEntry, ...] = Field(default=(), description="For each key made without caps.")
+    users: dict[Name, UserEntry] = Field(default_factory=dict)
+
+
+class OrganisationEntry(Strict):
+    """An organisation: a cap over all its teams."""
+
+    caps: tuple[CapEntry, ...] = ()
+
+
+class TeamsFile(Strict):
+    """policies/teams.yaml"""
+
+    organisations: dict[Name, OrganisationEntry] = Field(min_length=1)
+    teams: dict[Name, TeamEntry] = Field(min_length=1)
+
+
+class CaptureEntry(Strict):
+    """Provider hosts that are decrypted (or, for http, read), and which of their paths cost money."""
+
+    hosts: tuple[str, ...] = Field(min_length=1, description="Exact names, or *.suffix for one label or more.")
+    upstream: str = Field(description="The upstream whose key and settings calls to these hosts use.")
+    credential_headers: tuple[str, ...] = Field(
+        default=("authorization",), min_length=1, description="Where this provider's clients put their key."
+    )
+    ports: tuple[Port, ...] = Field(default=(443,), min_length=1)
+    scheme: Literal["https", "http"] = "https"
+    base_path: str = Field(default="", description="Put before each path below.")
+    paths: dict[str, str] = Field(
+        min_length=1, description="Path template -> operation; {model} stands for one segment or more."
+    )
+
+
+class CaptureFile(Strict):
+    """policies/capture.yaml"""
+
+    capture: dict[str, CaptureEntry]

@@ -1,0 +1,90 @@
+"""Limits, tiers, organisations and teams with their caps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from proxy.config.policies import BucketEntry, CapEntry, LimitsFile, OrganisationEntry, ScopeEntry, TeamEntry, TierEntry
+from proxy.config.problems import Marks, Problem, near
+from proxy.config.schema import Bucket, Limits, ScopeLimits, Team
+from proxy.identities import CapSetting
+
+
+def build_limits(file: LimitsFile, tiers: Mapping[str, TierEntry]) -> Limits:
+    """A tier's limits are those of `key` with what the tier itself says in their place."""
+    key = _scope(file.key)
+    return Limits(
+        ip=_scope(file.ip),
+        key=key,
+        user=_scope(file.user),
+        team=_scope(file.team),
+        total_streams=file.total_streams,
+        tiers={name: _over(key, entry) for name, entry in tiers.items()},
+    )
+
+
+def _scope(entry: ScopeEntry) -> ScopeLimits:
+    return ScopeLimits(_bucket(entry.requests), entry.tokens_per_minute, entry.streams)
+
+
+def _bucket(entry: BucketEntry | None) -> Bucket | None:
+    return None if entry is None else Bucket(entry.per_minute, entry.burst, entry.burst_seconds)
+
+
+def _over(key: ScopeLimits, tier: TierEntry) -> ScopeLimits:
+    """`null` in a tier lifts a limit; a key that is absent leaves it."""
+    said = tier.model_fields_set
+    return ScopeLimits(
+        _bucket(tier.requests) if "requests" in said else key.requests,
+        tier.tokens_per_minute if "tokens_per_minute" in said else key.tokens_per_minute,
+        tier.streams if "streams" in said else key.streams,
+    )
+
+
+def build_organisations(entries: Mapping[str, OrganisationEntry]) -> dict[str, tuple[CapSetting, ...]]:
+    """Organisation -> its caps."""
+    return {name: _caps(entry.caps) for name, entry in entries.items()}
+
+
+def build_teams(
+    entries: Mapping[str, TeamEntry],
+    marks: Marks,
+    problems: list[Problem],
+    *,
+    organisations: Mapping[str, object],
+    tiers: Mapping[str, object],
+) -> dict[str, Team]:
+    """The teams; unknown organisations and tiers go to `problems`."""
+    for name, entry in entries.items():
+        part = marks.below(name)
+        if entry.organisation not in organisations:
+            problems.append(
+                part.problem(
+                    ("organisation",),
+                    f"there is no organisation '{entry.organisation}' above",
+                    suggestion=near(entry.organisation, organisations),
+                )
+            )
+        if entry.tier not in tiers:
+            problems.append(
+                part.problem(
+                    ("tier",), f"there is no tier '{entry.tier}' in tiers.yaml", suggestion=near(entry.tier, tiers)
+                )
+            )
+    return {name: _team(name, entry) for name, entry in entries.items()}
+
+
+def _team(name: str, entry: TeamEntry) -> Team:
+    return Team(
+        name=name,
+        organisation=entry.organisation,
+        tier=entry.tier,
+        caps=_caps(entry.caps),
+        user_caps=_caps(entry.user_caps),
+        key_caps=_caps(entry.key_caps),
+        users={user: _caps(own.caps) for user, own in entry.users.items()},
+    )
+
+
+def _caps(entries: Iterable[CapEntry]) -> tuple[CapSetting, ...]:
+    return tuple(CapSetting(e.usd, e.window, e.basis, e.soft_percent, e.clamp) for e in entries)
