@@ -10,10 +10,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
+import uvloop
 from pydantic import ValidationError
 
 from proxy import discovery
+from proxy.cap_windows import present
 from proxy.capture import CaptureTable
 from proxy.chain import ChainError, check, compose, compose_observers
 from proxy.clock import Clock, SystemClock
@@ -23,7 +26,7 @@ from proxy.connect_policy import CapturePolicy
 from proxy.driver import Driver, DriverLimits
 from proxy.endpoints import admin, bridge, public
 from proxy.errors import Refusal
-from proxy.exchange import Exchange, Finish, Headers, ListenerKind, Response
+from proxy.exchange import Exchange, Finish, ListenerKind, Response
 from proxy.keys import KeyStore
 from proxy.ledger.store import SqliteLedger
 from proxy.listeners.api import Arrival
@@ -33,15 +36,16 @@ from proxy.operations import LOCAL, PLAIN, WEBSOCKET, Operation, Target
 from proxy.plugin import Next, Plugin
 from proxy.secrets import same_secret
 from proxy.state import Counters
-from proxy.telemetry.log import setup_logging
+from proxy.telemetry.log import get_logger, setup_logging
 from proxy.telemetry.metrics import Metrics
-from proxy.telemetry.request_id import new_request_id
+from proxy.telemetry.request_id import RequestIds
 from proxy.terminal import Terminal
 from proxy.upstreams.client import PooledClient
 from proxy.upstreams.demo import DemoUpstream
 from proxy.upstreams.health import UpstreamStates
 
 LEDGER_FILE: Final = "tollway.db"
+CAPS_WATCH_SECONDS: Final = 5.0
 CA_FOLDER: Final = "ca"
 BUILT_IN_DEMO: Final = "builtin:demo"
 CA_CERTIFICATE: Final = "mitmproxy-ca-cert.pem"
@@ -88,12 +92,13 @@ class Gateway:
     def __init__(self, generation: Generation, *, clock: Clock | None = None, log: Any = None) -> None:
         self.generation = generation
         self.clock: Clock = clock or SystemClock()
-        self.log = log if log is not None else setup_logging()
+        self.log = get_logger() if log is None else log
         self.ready = False
         self._accepting = True
+        self._request_ids = RequestIds(self.clock)
         self._capture = CaptureTable(generation.capture)
         self._operations = OperationTable()
-        self._watch: asyncio.Task[None] | None = None
+        self._background: list[asyncio.Task[None]] = []
         self._demo: DemoUpstream | None = None
         self._demo_url = ""
 
@@ -103,13 +108,17 @@ class Gateway:
         generation.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         database = generation.state / LEDGER_FILE
         self.metrics = Metrics(
-            models=tuple(generation.models), teams=tuple(generation.teams), upstreams=tuple(generation.upstreams)
+            self.clock,
+            listeners=(listener.name for listener in generation.listeners),
+            models=generation.models,
+            teams=generation.teams,
+            upstreams=(*generation.upstreams, *generation.keyless_upstreams),
         )
         self.ledger = SqliteLedger.open(database, self.clock, self.log)
+        self.ledger.metrics = self.metrics
         self.keys = KeyStore(database, self.clock)
-        self._watch = asyncio.get_running_loop().create_task(self.keys.watch(), name="key-watch")
-        self.states = UpstreamStates(self.clock)
         self.client = PooledClient()
+        self.states = UpstreamStates(self.clock, self.client.in_flight)
         generation = self.generation = await self._with_demo(generation)
         self.services = Services(
             self.clock, self.log, self.metrics, self.ledger, self.keys, Counters(self.clock), self.client,
@@ -129,6 +138,11 @@ class Gateway:
             self.log,
         )
         await self.engine.start()
+        loop = asyncio.get_running_loop()
+        self._background = [
+            loop.create_task(self.keys.watch(), name="key-watch"),
+            loop.create_task(watch_caps(self), name="caps-watch"),
+        ]
         self.ready = True
 
     async def _with_demo(self, generation: Generation) -> Generation:
@@ -188,17 +202,16 @@ class Gateway:
 
     def _open(self, arrival: Arrival) -> Exchange:
         request, origin = arrival.request, arrival.origin
-        captured = None
-        if origin.captured_host is not None:
-            captured = self._capture.match(origin.captured_host, origin.captured_port or 443)
-        refusal, operation, model = arrival.refusal, LOCAL, None
+        refusal, operation, model, captured = arrival.refusal, LOCAL, None, None
         if refusal is None:
             try:
+                if origin.captured_host is not None:
+                    captured = self._capture.match(origin.captured_host, origin.captured_port or 443)
                 operation, model = self._operation(arrival, captured)
             except Refusal as refused:
                 refusal = refused
         return Exchange(
-            request_id=new_request_id(),
+            request_id=self._request_ids.new(),
             origin=origin,
             request=request,
             operation=operation,
@@ -245,8 +258,8 @@ class Gateway:
         await self.client.close()
         if self._demo is not None:
             await self._demo.stop()
-        if self._watch is not None:
-            self._watch.cancel()
+        for task in self._background:
+            task.cancel()
         await self.ledger.close()
         self.keys.close()
 
@@ -266,6 +279,21 @@ async def _admin(gateway: Gateway, application: Any, exchange: Exchange) -> Resp
     if token is not None and not exchange.request.path.endswith("/health") and not same_secret(given, token):
         raise Refusal("invalid_api_key", "Send the admin listener's token: 'Authorization: Bearer TOKEN'.")
     return await bridge.call(application, exchange)
+
+
+async def watch_caps(gateway: Gateway) -> None:
+    """Keep the metric of what each team has left no older than a few seconds."""
+    while True:
+        zone = ZoneInfo(gateway.generation.file.time_zone)
+        now = gateway.clock.now_ms()
+        caps = tuple(
+            present("team", team.name, setting, now, zone)
+            for team in gateway.generation.teams.values()
+            for setting in team.caps
+        )
+        if caps:
+            gateway.metrics.set_caps(await gateway.ledger.cap_states(caps))
+        await asyncio.sleep(CAPS_WATCH_SECONDS)
 
 
 def tune_collector() -> None:
@@ -291,13 +319,12 @@ async def serve(generation: Generation, *, started: Callable[[Gateway], None]) -
     second = loop.create_task(stop.wait(), name="second-signal")
     await asyncio.wait({draining, second}, return_when=asyncio.FIRST_COMPLETED)
     if not draining.done():
-        gateway.engine.cut()
+        await gateway.engine.close(0)
     await draining
     second.cancel()
 
 
 def run(config_path: Path, *, started: Callable[[Gateway], None]) -> None:
     """Load the configuration and serve. Raises ConfigProblems, StartError."""
-    import uvloop
-
+    setup_logging()
     uvloop.run(serve(load_generation(config_path), started=started))

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fastapi import APIRouter
-from fastapi.responses import ORJSONResponse
 from starlette.responses import Response
 
 from proxy.config.schema import Generation
+from proxy.endpoints.public import json_answer
 from proxy.errors import Refusal
 from proxy.telemetry.metrics import Metrics
 from proxy.upstreams.health import UpstreamStates
@@ -34,7 +34,7 @@ def router(
         listed = {name: {"available": True, **states.describe(name)} for name in now.upstreams}
         for name, reason in now.unavailable.items():
             listed[name] = {"available": False, "reason": reason, **states.describe(name)}
-        return ORJSONResponse({"upstreams": listed})
+        return json_answer({"upstreams": listed})
 
     @routes.get("/ca.pem")
     async def certificate() -> Response:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import orjson
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import ORJSONResponse
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -30,6 +30,11 @@ def application(title: str, routers: Iterable[APIRouter]) -> FastAPI:
     for router in routers:
         app.include_router(router)
     return app
+
+
+def json_answer(content: Any, status: int = 200) -> Response:
+    """JSON as every endpoint of ours sends it."""
+    return Response(orjson.dumps(content), status, media_type="application/json")
 
 
 async def _refused(_: Request, error: Exception) -> Response:
@@ -62,16 +67,17 @@ def router(ready: Callable[[], bool]) -> APIRouter:
     async def health() -> Response:
         """Up and ready, nothing more: 200 while new exchanges are taken, 503 while not."""
         up = ready()
-        return ORJSONResponse(
-            {"status": "ok" if up else "draining", "ready": up}, 200 if up else 503, None if up else {"retry-after": "5"}
-        )
+        answer = json_answer({"status": "ok" if up else "draining", "ready": up}, 200 if up else 503)
+        if not up:
+            answer.headers["retry-after"] = "5"
+        return answer
 
     @routes.get("/v1/models")
     async def models(request: Request) -> Response:
         """The models the caller can call, in OpenAI's shape."""
         exchange: Exchange = request.scope[EXCHANGE]
         listed = [_entry(name, model) for name, model in _visible(exchange).items()]
-        return ORJSONResponse({"object": "list", "data": listed})
+        return json_answer({"object": "list", "data": listed})
 
     @routes.get("/v1/models/{name:path}")
     async def model(name: str, request: Request) -> Response:
@@ -82,7 +88,7 @@ def router(ready: Callable[[], bool]) -> APIRouter:
             raise Refusal(
                 "model_not_available", f"There is no model '{name}' for you. GET /v1/models lists them.", param="model"
             )
-        return ORJSONResponse(_entry(name, found))
+        return json_answer(_entry(name, found))
 
     return routes
 
