@@ -119,18 +119,18 @@ RULES: Final[dict[str, str]] = {
             WHEN kind BETWEEN 11 AND 14 THEN NOT EXISTS (SELECT 1 FROM days WHERE id = origin) ELSE 0 END""",
     "a transfer goes between the accounts of its kind": """
         SELECT 'transfer ' || origin || '/' || kind,
-            book || ': ' || CASE kind % 2 WHEN 1 THEN 'team:' ELSE 'overage:' END || team || ' to ' || sink,
+            wanted || ': ' || CASE kind % 2 WHEN 1 THEN 'team:' ELSE 'overage:' END || team || ' to ' || sink,
             coalesce(payer.book || ' ' || payer.name, 'none') || ' to ' || coalesce(payee.book || ' ' || payee.name, 'none')
         FROM (
             SELECT transfers.*, coalesce(holds.team, days.team) AS team,
-                CASE WHEN kind % 10 <= 2 THEN 'charged' ELSE 'list' END AS book,
+                CASE WHEN kind % 10 <= 2 THEN 'charged' ELSE 'list' END AS wanted,
                 CASE WHEN kind % 10 <= 2 THEN 'income' ELSE 'providers' END AS sink
             FROM transfers LEFT JOIN holds ON kind <= 4 AND holds.id = origin
             LEFT JOIN days ON kind BETWEEN 11 AND 14 AND days.id = origin WHERE kind <= 14
         ) AS moved
         LEFT JOIN accounts AS payer ON payer.id = moved.debit LEFT JOIN accounts AS payee ON payee.id = moved.credit
         WHERE payer.name IS NOT CASE kind % 2 WHEN 1 THEN 'team:' ELSE 'overage:' END || team
-            OR payee.name IS NOT sink OR payer.book IS NOT book OR payee.book IS NOT book""",
+            OR payee.name IS NOT sink OR payer.book IS NOT wanted OR payee.book IS NOT wanted""",
     "the accounts of a book sum to zero": """
         SELECT 'book ' || coalesce(book, 'of no account'), 0, sum(moved) FROM (
             SELECT debit AS account, -amount AS moved FROM transfers

@@ -222,8 +222,11 @@ class Books:
         if self._execute(statement, (hold_id,)).rowcount != 1:
             raise HoldNotOpen(f"hold {hold_id} is not in the state this needs")
 
-    def settle(self, hold: Hold, settlement: Settlement) -> bool:
-        """End the hold with real amounts; says whether they were above it. Raises HoldNotOpen."""
+    def settle(self, hold: Hold, settlement: Settlement, *, unreported: str = "unreported") -> bool:
+        """End the hold with real amounts; says whether they were above it. Raises HoldNotOpen.
+
+        Attempts that the settlement does not name end as `unreported`.
+        """
         request = hold.request
         charged, list_ = settlement.charged, settlement.list
         self._end(hold.id, State.SETTLED, charged, list_, settlement.outcome, settlement.at_ms)
@@ -234,7 +237,7 @@ class Books:
         for end in settlement.attempts:
             self._end_attempt(hold.id, end)
         if len(settlement.attempts) < hold.attempts:
-            self._close_attempts(hold.id, settlement.outcome, settlement.at_ms)
+            self._close_attempts(hold.id, unreported, settlement.at_ms)
         return charged > request.charged or (list_ or 0) > (request.list or 0)
 
     def release(self, hold: Hold, reason: str, at_ms: int) -> None:
@@ -261,7 +264,6 @@ class Books:
         )
 
     def _close_attempts(self, hold_id: int, outcome: str, at_ms: int) -> None:
-        # Those whose outcome nobody told; they share the hold's.
         self._execute(
             "UPDATE attempts SET outcome=?, ended_ms=? WHERE hold_id=? AND outcome IS NULL", (outcome, at_ms, hold_id)
         )

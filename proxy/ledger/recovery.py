@@ -85,7 +85,7 @@ def _end(connection: sqlite3.Connection, books: Books, row: Any, state: State, a
     if state is State.HELD:
         books.release(hold, CRASHED, at_ms)
         return
-    books.settle(hold, Settlement(hold.request.charged, hold.request.list, (), CRASHED, at_ms))
+    books.settle(hold, Settlement(hold.request.charged, hold.request.list, (), CRASHED, at_ms), unreported=CRASHED)
     # The hold was for its dearest attempt and nobody knows which one cost what: the last one bears it.
     connection.execute(
         "UPDATE attempts SET list_cost=? WHERE hold_id=? AND number=?", (hold.request.list, hold.id, hold.attempts)

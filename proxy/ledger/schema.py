@@ -12,6 +12,8 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
+DATABASE_NAME: Final = "tollway.db"
+"""Name of the file in the state folder."""
 VERSION: Final = 1
 BUSY_MILLISECONDS_MAX: Final = 5_000
 """How long a statement waits for another process's write before it fails."""
