@@ -157,7 +157,11 @@ class PooledClient(UpstreamClient):
         pool = self._pools.get(key)
         if pool is None:
             self._forget(upstream.name)
-            pool = self._pools[key] = Pool(upstream)
+            try:
+                pool = self._pools[key] = Pool(upstream)
+            except OSError as error:  # ssl.SSLError is one: a CA file without a certificate.
+                detail = f"ca_file of {upstream.name}: {error}"
+                raise UpstreamFailure(FailureKind.CONNECT, detail, sent=False) from error
         self._current[upstream.name] = (upstream, pool)
         return pool
 

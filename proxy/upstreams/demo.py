@@ -11,7 +11,6 @@ import hashlib
 import itertools
 import re
 import struct
-from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import orjson
@@ -52,9 +51,9 @@ class DemoUpstream:
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_post("/v1/embeddings", self._embeddings)
         app.router.add_post("/v1/messages", self._messages)
-        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
+        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, shutdown_timeout=1.0)
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
         return f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1"
 
@@ -133,15 +132,11 @@ class DemoUpstream:
         answer = web.StreamResponse(headers={"content-type": "text/event-stream; charset=utf-8"})
         answer.enable_chunked_encoding()
         await answer.prepare(request)
-        async for event in self._paced(events):
+        for event in events:
             await answer.write(event)
+            await asyncio.sleep(self._piece_seconds)
         await answer.write_eof()
         return answer
-
-    async def _paced(self, events: list[bytes]) -> AsyncIterator[bytes]:
-        for event in events:
-            yield event
-            await asyncio.sleep(self._piece_seconds)
 
 
 async def _document(request: web.Request) -> dict[str, Any]:

@@ -66,8 +66,8 @@ def message_events(base: dict[str, Any], pieces: list[str], stop: str, input_tok
         _event("content_block_start", index=0, content_block={"type": "text", "text": ""}),
         _event("ping"),
     ]
-    for piece in pieces:
-        events.append(_event("content_block_delta", index=0, delta={"type": "text_delta", "text": piece}))
+    deltas = [{"type": "text_delta", "text": piece} for piece in pieces]
+    events += [_event("content_block_delta", index=0, delta=delta) for delta in deltas]
     events.append(_event("content_block_stop", index=0))
     closing = {"stop_reason": stop, "stop_sequence": None}
     events.append(_event("message_delta", delta=closing, usage={"output_tokens": len(pieces)}))

@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final
 
-from aiohttp.client_exceptions import ClientConnectionResetError
-
 from proxy.upstreams.api import Deadlines, FailureKind, UpstreamFailure
 from proxy.upstreams.pool import Endpoint, Pool
 from proxy.upstreams.wire import Wire
@@ -127,8 +125,8 @@ class Flight:
             else:
                 raise ValueError(f"a body longer than the {length} bytes announced")
             try:
-                await wire._drain_helper()
-            except (ClientConnectionResetError, ConnectionError):
+                await wire.writable()
+            except ConnectionError:
                 return  # The wire knows; an answer that came before it broke off is still read.
             if self._silence is FailureKind.FIRST_BYTE:
                 self._waiting_since = self._loop.time()

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import ssl
 from collections import deque
 from pathlib import Path
 from typing import Final
 
 import certifi
-from aiohttp import ClientError, ClientRequest, ClientTimeout, TCPConnector
+from aiohttp import ClientError, ClientRequest, ClientTimeout
 from yarl import URL
 
 from proxy.upstreams import limits
 from proxy.upstreams.api import FailureKind, Upstream, UpstreamFailure
-from proxy.upstreams.wire import Wire
+from proxy.upstreams.wire import Connector, Wire
 
 _NO_TIMEOUT: Final = ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 
@@ -51,11 +50,10 @@ class Pool:
         self._loop = asyncio.get_running_loop()
         tls = upstream.base_url.startswith("https:")
         self._context = _context(upstream.ca_file) if tls else None
-        self._connector = TCPConnector(limit=0, ttl_dns_cache=limits.DNS_CACHE_SECONDS)
-        # The connector has no parameter for the class of its protocols.
-        self._connector._factory = functools.partial(Wire, loop=self._loop)  # type: ignore[assignment]
+        self._connector = Connector()
         self._connections_max = upstream.connections_max
         self._endpoints: dict[str | None, Endpoint] = {}
+        self._busy: set[Wire] = set()
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
         self.in_flight = 0
@@ -82,15 +80,16 @@ class Pool:
             await self._turn(seconds)
             seconds -= self._loop.time() - began
         if fresh:
-            for wire in endpoint.idle:
-                wire.drop()
-            endpoint.idle.clear()
-        elif (idle := self._idle(endpoint)) is not None:
-            return idle
-        return await self._dial(endpoint, seconds)
+            self._drop_idle(endpoint)
+        wire = None if fresh else self._idle(endpoint)
+        if wire is None:
+            wire = await self._dial(endpoint, seconds)
+        self._busy.add(wire)
+        return wire
 
     def give_back(self, endpoint: Endpoint, wire: Wire, *, keep: bool) -> None:
         """The exchange is over. Without `keep` the connection is closed at once."""
+        self._busy.discard(wire)
         if keep and wire.reusable:
             wire.rest(self._loop.time())
             endpoint.idle.append(wire)
@@ -111,14 +110,20 @@ class Pool:
             self._sweeper.cancel()
             self._sweeper = None
         for endpoint in self._endpoints.values():
-            for wire in endpoint.idle:
-                wire.drop()
-            endpoint.idle.clear()
+            self._drop_idle(endpoint)
 
     async def close(self) -> None:
         """Close every connection, those under way too."""
         self.clear()
+        for wire in self._busy:
+            wire.drop()
         await self._connector.close()
+
+    @staticmethod
+    def _drop_idle(endpoint: Endpoint) -> None:
+        for wire in endpoint.idle:
+            wire.drop()
+        endpoint.idle.clear()
 
     @staticmethod
     def _idle(endpoint: Endpoint) -> Wire | None:
@@ -217,7 +222,7 @@ def _context(ca_file: str | None) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=ca_file)
     else:
         paths = ssl.get_default_verify_paths()
-        system = paths.cafile is not None or (paths.capath is not None and any(Path(paths.capath).iterdir()))
+        system = bool(paths.cafile) or (bool(paths.capath) and any(Path(paths.capath).iterdir()))
         context = ssl.create_default_context(cafile=None if system else certifi.where())
     context.set_alpn_protocols(["http/1.1"])
     return context

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import TYPE_CHECKING
 
 from aiohttp.client_exceptions import ClientPayloadError
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import TCPConnector
 
 from proxy.upstreams import limits
 
@@ -51,6 +53,10 @@ class Wire(ResponseHandler):
     async def head(self) -> tuple[RawResponseMessage, StreamReader]:
         """The next head (1xx included) and its body under way."""
         return await self.read()
+
+    async def writable(self) -> None:
+        """Return once more may be written. Raises ConnectionError where the connection was lost."""
+        await self._drain_helper()
 
     def data_received(self, data: bytes) -> None:
         if not self.busy:
@@ -102,3 +108,12 @@ class Wire(ResponseHandler):
         if self.connection is not None:
             self.connection.close()
             self.connection = None
+
+
+class Connector(TCPConnector):
+    """aiohttp's connector as a dialler only: names, addresses (both families, the faster one wins), TLS."""
+
+    def __init__(self) -> None:
+        super().__init__(limit=0, ttl_dns_cache=limits.DNS_CACHE_SECONDS)
+        # There is no parameter for the class of its protocols.
+        self._factory = functools.partial(Wire, loop=self._loop)  # type: ignore[assignment]

@@ -8,6 +8,9 @@ from typing import Any
 from tests.peers.answers import Answer, encode, output_words, reported, serial, text_of, words
 from tests.peers.behaviour import Behaviour, Usage
 
+type Block = tuple[dict[str, Any], list[dict[str, Any]]]
+"""A content block, and the deltas it is streamed in."""
+
 MODELS = ("claude-opus-4-5", "claude-sonnet-4-5", "claude-haiku-4-5")
 _TYPES = {
     400: "invalid_request_error",
@@ -89,9 +92,9 @@ def messages(request: dict[str, Any], behaviour: Behaviour) -> Answer:
     return Answer(200, [encode(body)])
 
 
-def _blocks(behaviour: Behaviour, pieces: list[str], thinking: bool) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+def _blocks(behaviour: Behaviour, pieces: list[str], thinking: bool) -> list[Block]:
     """The content blocks, each with the deltas it is streamed in."""
-    blocks: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
+    blocks: list[Block] = []
     if thinking:
         thought, signature = "Let me count the words.", "c2lnbmF0dXJlIG9mIHRoZSBzY3JpcHRlZCBwcm92aWRlcg=="
         deltas: list[dict[str, Any]] = [{"type": "thinking_delta", "thinking": word} for word in words(thought)]
@@ -111,7 +114,7 @@ def _blocks(behaviour: Behaviour, pieces: list[str], thinking: bool) -> list[tup
 def _stream(
     behaviour: Behaviour,
     base: dict[str, Any],
-    blocks: list[tuple[dict[str, Any], list[dict[str, Any]]]],
+    blocks: list[Block],
     stop: str,
     usage: Any,
 ) -> Answer:

@@ -81,7 +81,8 @@ def chat(request: dict[str, Any], behaviour: Behaviour) -> Answer:
     if not isinstance(request.get("model"), str):
         return error(400, "you must provide a model parameter")
     if not isinstance(request.get("messages"), list):
-        return error(400, "Missing required parameter: 'messages'.", param="messages", code="missing_required_parameter")
+        missing = "missing_required_parameter"
+        return error(400, "Missing required parameter: 'messages'.", param="messages", code=missing)
     limit = request.get("max_completion_tokens", request.get("max_tokens"))
     pieces, cut = output_words(behaviour, limit)
     choices = int(request.get("n") or 1)

@@ -17,7 +17,7 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -26,7 +26,7 @@ from tests.peers.answers import Answer, encode
 from tests.peers.behaviour import Behaviour, Fault
 from tests.peers.certificates import PROVIDER_HOSTS, server_context
 from tests.peers.sending import send_answer
-from tests.peers.wire import Gone, ServerWire
+from tests.peers.wire import ClientGone, ServerWire
 
 OPENAI_KEY = "sk-scripted-operator-key"
 ANTHROPIC_KEY = "sk-ant-scripted-operator-key"
@@ -106,6 +106,11 @@ class ScriptedProvider:
     def address(self) -> tuple[str, int]:
         """For `connect_to`."""
         return self.host, self.port
+
+    @property
+    def open_connections(self) -> int:
+        """How many connections are open now."""
+        return len(self._wires)
 
     def script(self, *behaviours: Behaviour, model: str | None = None) -> None:
         """Queue behaviours for the next requests, or set the one for every request that names `model`."""
@@ -218,7 +223,7 @@ class ScriptedProvider:
                 await _read_body(wire, seen)
             seen.answered = True
             return goes_on
-        except Gone:
+        except ClientGone:
             seen.cut = True
             raise
 
@@ -280,7 +285,7 @@ def _parse_head(head: bytes, connection: int) -> SeenRequest:
     lines = head[:-4].split(b"\r\n")
     method, target, version = lines[0].split(b" ")
     if version != b"HTTP/1.1":
-        raise Gone
+        raise ClientGone
     fields = []
     for line in lines[1:]:
         name, _, value = line.partition(b":")
@@ -305,7 +310,7 @@ def _kind(seen: SeenRequest) -> str:
     return "echo"
 
 
-async def _pieces(wire: ServerWire, seen: SeenRequest) -> Any:
+async def _pieces(wire: ServerWire, seen: SeenRequest) -> AsyncIterator[bytes]:
     """The request's body as it arrives."""
     if (seen.header("transfer-encoding") or "").lower() == "chunked":
         while size := int((await wire.until(b"\r\n"))[:-2].partition(b";")[0], 16):
@@ -322,10 +327,7 @@ async def _pieces(wire: ServerWire, seen: SeenRequest) -> Any:
 
 
 async def _read_body(wire: ServerWire, seen: SeenRequest) -> None:
-    pieces = []
-    async for piece in _pieces(wire, seen):
-        pieces.append(piece)
-    seen.body = b"".join(pieces)
+    seen.body = b"".join([piece async for piece in _pieces(wire, seen)])
     seen.whole = True
 
 

@@ -18,7 +18,7 @@ _SLOW_PIECES = 8
 
 
 async def send_answer(wire: ServerWire, seen: SeenRequest, behaviour: Behaviour, answer: Answer) -> bool:
-    """Send it. Returns whether the connection may carry another request; raises Gone when the client went."""
+    """Send it. Returns whether the connection may carry another request; raises ClientGone when the client went."""
     fault = behaviour.fault
     if fault is Fault.HANG_BEFORE_HEAD:
         await wire.hang()

@@ -11,7 +11,7 @@ HEAD_BYTES_MAX = 1 << 20
 _STEP_BYTES = 64 << 10
 
 
-class Gone(Exception):
+class ClientGone(Exception):
     """The client closed or reset the connection."""
 
 
@@ -60,33 +60,33 @@ class ServerWire(asyncio.Protocol):
     async def _run(self) -> None:
         try:
             await self._serve(self)
-        except Gone:
+        except ClientGone:
             return
         finally:
             self.transport.close()
 
     async def _more(self) -> None:
         if self.gone.is_set():
-            raise Gone
+            raise ClientGone
         self._arrived.clear()
         await self._arrived.wait()
 
     async def until(self, mark: bytes) -> bytes:
-        """Everything up to and with `mark`. Raises Gone."""
+        """Everything up to and with `mark`. Raises ClientGone."""
         while (end := self._buffer.find(mark)) < 0:
             if len(self._buffer) > HEAD_BYTES_MAX:
-                raise Gone
+                raise ClientGone
             await self._more()
         return self._cut(end + len(mark))
 
     async def some(self, bytes_max: int) -> bytes:
-        """What there is, at least one byte. Raises Gone."""
+        """What there is, at least one byte. Raises ClientGone."""
         while not self._buffer:
             await self._more()
         return self._cut(min(bytes_max, len(self._buffer)))
 
     async def exactly(self, count: int) -> bytes:
-        """`count` bytes. Raises Gone."""
+        """`count` bytes. Raises ClientGone."""
         while len(self._buffer) < count:
             await self._more()
         return self._cut(count)
@@ -97,27 +97,27 @@ class ServerWire(asyncio.Protocol):
         return data
 
     async def write(self, data: bytes) -> None:
-        """Write with backpressure. Raises Gone."""
+        """Write with backpressure. Raises ClientGone."""
         for start in range(0, len(data), _STEP_BYTES):
-            if self.gone.is_set():
-                raise Gone
+            if self.gone.is_set() or self.transport.is_closing():
+                raise ClientGone
             self.transport.write(data[start : start + _STEP_BYTES])
             await self._writable.wait()
 
     async def hang(self) -> None:
-        """Say nothing until the client goes. Raises Gone."""
+        """Say nothing until the client goes. Raises ClientGone."""
         await self.gone.wait()
-        raise Gone
+        raise ClientGone
 
     async def pause(self, seconds: float) -> None:
-        """Wait; raises Gone as soon as the client goes."""
+        """Wait; raises ClientGone as soon as the client goes."""
         if seconds <= 0:
             return
         try:
             await asyncio.wait_for(self.gone.wait(), seconds)
         except TimeoutError:
             return
-        raise Gone
+        raise ClientGone
 
     def reset(self) -> None:
         """End with a TCP RST."""
