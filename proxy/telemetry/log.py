@@ -18,9 +18,10 @@ QUIET_LIBRARIES: Final = ("mitmproxy", "aiohttp", "asyncio", "hpack", "urllib3",
 """Loggers of libraries, held at WARNING whatever our own level is."""
 
 
-def setup_logging(level: str = "info", *, stream: BinaryIO | None = None, clock: Clock | None = None) -> None:
-    """Configure once, at start. `level` is a key of `LEVELS`; `stream` is stderr unless a test brings its own.
+def setup_logging(level: str = "info", *, stream: BinaryIO | None = None, clock: Clock | None = None) -> Any:
+    """Configure once, at start, and return a logger.
 
+    `level` is a key of `LEVELS`; `stream` is stderr unless a test brings its own.
     Raises ValueError for an unknown level.
     """
     if level not in LEVELS:
@@ -38,6 +39,7 @@ def setup_logging(level: str = "info", *, stream: BinaryIO | None = None, clock:
         cache_logger_on_first_use=False,
     )
     _route_libraries()
+    return get_logger()
 
 
 def get_logger(name: str = "tollway") -> Any:

@@ -1,8 +1,8 @@
 """Prometheus metrics of one process. Every label value is a name from the configuration or from this code.
 
 A client can add no series: a model, team or upstream that is not configured is counted as `other`, an exchange
-that never got as far as having one as `none`. All updates of exchanges come from the event loop; the ledger's
-thread may call the methods that say so.
+that never got as far as having one as `none`; listeners and operations are named by the configuration and the code.
+All updates of exchanges come from the event loop; the ledger's thread may call the methods that say so.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from prometheus_client import CollectorRegistry, Counter, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from proxy.clock import Clock
+from proxy.clock import Clock, SystemClock
 from proxy.pricing.money import NANO_PER_USD, Nano
 from proxy.telemetry.families import OTHER, Cell, Counters, Distribution, Gauges, Histograms
 
@@ -60,15 +60,13 @@ class Metrics:
 
     def __init__(
         self,
-        clock: Clock,
         *,
-        listeners: Iterable[str] = (),
         models: Iterable[str] = (),
         teams: Iterable[str] = (),
         upstreams: Iterable[str] = (),
+        clock: Clock | None = None,
     ) -> None:
-        self._monotonic = clock.monotonic
-        self._listeners: set[str] = set()
+        self._monotonic = (clock or SystemClock()).monotonic
         self._models: set[str] = set()
         self._teams: set[str] = set()
         self._upstreams: set[str] = set()
@@ -78,7 +76,7 @@ class Metrics:
         self.registry = CollectorRegistry(auto_describe=False)
         self._make_families()
         self._make_rare()
-        self.know(listeners=listeners, models=models, teams=teams, upstreams=upstreams)
+        self.know(models=models, teams=teams, upstreams=upstreams)
 
     def _make_families(self) -> None:
         by_model = ("operation", "model")
@@ -143,13 +141,11 @@ class Metrics:
     def know(
         self,
         *,
-        listeners: Iterable[str] = (),
         models: Iterable[str] = (),
         teams: Iterable[str] = (),
         upstreams: Iterable[str] = (),
     ) -> None:
         """Add names of the configuration. Those of an earlier one stay known."""
-        self._listeners.update(listeners)
         self._models.update(models)
         self._teams.update(teams)
         self._upstreams.update(upstreams)
@@ -159,7 +155,7 @@ class Metrics:
 
     def opened(self, exchange: Exchange) -> None:
         """An exchange has begun. Each is ended by one `observe`."""
-        self.in_flight.series(_known(exchange.origin.listener, self._listeners)).value += 1
+        self.in_flight.series(exchange.origin.listener).value += 1
 
     def observe(self, exchange: Exchange, reason: Finish) -> None:
         """Count an exchange that has ended, by whatever facts it has."""
@@ -193,7 +189,7 @@ class Metrics:
     def _row(self, key: tuple[str, str, str, int, str]) -> _Row:
         listener, operation, model, status, outcome = key
         known = model if model == NONE else _known(model, self._models)
-        row = _Row(self, _known(listener, self._listeners), operation, known, status, outcome)
+        row = _Row(self, listener, operation, known, status, outcome)
         if len(self._rows) < ROWS_MAX:
             self._rows[key] = row
         return row

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from proxy.clock import Clock
+from proxy.clock import Clock, SystemClock
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 """Crockford's base 32 in lower case: no letter to be mistaken for a digit, and it sorts as it counts."""
@@ -18,7 +18,7 @@ PREFIX: Final = "req_"
 class RequestIds:
     """Makes "req_" and 26 characters: 48 bits of milliseconds, then 80 random bits (the layout of a ULID).
 
-    Random bytes are drawn from the kernel many at a time. One event loop's; a fork must make its own.
+    Random bytes are drawn from the kernel many at a time. One event loop's; a fork must call `forget`.
     """
 
     __slots__ = ("_at", "_buffer", "_head", "_ms", "_now_ms")
@@ -29,6 +29,10 @@ class RequestIds:
         self._at = 0
         self._ms = -1
         self._head = ""
+
+    def forget(self) -> None:
+        """Draw new random bytes: those in the buffer are another process's too."""
+        self._buffer = b""
 
     def new(self) -> str:
         """A new id."""
@@ -52,3 +56,10 @@ class RequestIds:
 
 def _encoded_time(ms: int) -> str:
     return "".join(_PAIRS[ms >> shift & 1023] for shift in (40, 30, 20, 10, 0))
+
+
+_IDS: Final = RequestIds(SystemClock())
+os.register_at_fork(after_in_child=_IDS.forget)
+
+new_request_id = _IDS.new
+"""A new id by the machine's clock."""

@@ -29,13 +29,13 @@ SCHEMES: Final = re.compile(r"\b(Bearer|Basic|L402|LSAT)(?:\s+|%20)[^\s'\"]{4,}(
 USERINFO: Final = re.compile(r"(?<=://)[^\s/@'\"]{1,512}@")
 """USER:PASSWORD@ of a URL: a proxy's is one of our keys."""
 
-_SECRET_WORDS: Final = (
+_CREDENTIAL_WORDS: Final = (
     r"proxy[-_]authorization|authorization|x[-_]api[-_]key|api[-_]?key|x[-_]payment|payment[-_]signature|x[-_]cashu|"
     r"set[-_]cookie|cookie|secret[-_]access[-_]key|client[-_]secret|secret|password|passwd|token|preimage|macaroon|"
     r"signature|private[-_]key|credentials?|mnemonic|(?<=[?&])key"
 )
 SECRET_FIELDS: Final = re.compile(
-    rf"((?:\b|_)(?:{_SECRET_WORDS})"
+    rf"((?:\b|_)(?:{_CREDENTIAL_WORDS})"
     r"(?:\\?['\"]?\s*[:=]\s*|\\?['\"],\s*)b?\\?['\"]?)"
     r"(?:(?:Bearer|Basic|L402|LSAT|Payment|Token)\s+)?[^\s'\"&,;\\]+(?:(?<==)\"[^\"]*\"?)?",
     re.IGNORECASE,

@@ -43,11 +43,11 @@ def test_burst_passes_and_the_next_waits_exactly_one_token() -> None:
     """25 at once pass; the 26th waits the 400 ms that one of 25 tokens in 10 s takes."""
     _, buckets, claim = setup(rate())
 
-    assert [None] * 25 == [buckets.take((claim,)) for _ in range(25)]
+    assert [buckets.take((claim,)) for _ in range(25)] == [None] * 25
     denied = buckets.take((claim,))
     assert denied is not None
-    assert 400 * MS == denied.wait_ns
-    assert 0.4 == denied.retry_after_seconds
+    assert denied.wait_ns == 400 * MS
+    assert denied.retry_after_seconds == 0.4
 
 
 def test_sustained_limit_holds_when_the_burst_bucket_would_allow_more() -> None:
@@ -125,7 +125,7 @@ def test_refused_request_takes_nothing_from_any_scope() -> None:
         denied = buckets.take((key, team))
         assert denied is not None
         assert denied.claim is team
-    assert [None] * 59 == [buckets.take((key,)) for _ in range(59)]
+    assert [buckets.take((key,)) for _ in range(59)] == [None] * 59
     assert buckets.take((key,)) is not None
 
 
@@ -161,7 +161,7 @@ def test_tokens_beyond_the_estimate_become_a_debt() -> None:
 
     denied = buckets.take((claim,), 1_000)
     assert denied is not None
-    assert 31_000 * MS == denied.wait_ns
+    assert denied.wait_ns == 31_000 * MS
     clock.advance_ns(denied.wait_ns)
     assert buckets.take((claim,), 1_000) is None
 
@@ -184,7 +184,7 @@ def test_request_larger_than_the_bucket_passes_only_when_full_and_leaves_a_debt(
 
     denied = buckets.take((claim,), 180_000)
     assert denied is not None
-    assert 180_000 * MS == denied.wait_ns
+    assert denied.wait_ns == 180_000 * MS
     clock.advance_ns(denied.wait_ns)
     assert buckets.take((claim,), 180_000) is None
 
@@ -196,7 +196,7 @@ def test_scope_without_a_request_limit_counts_tokens_only() -> None:
     _, buckets, claim = setup(made)
 
     assert buckets.take((claim,), 100) is None
-    assert [None] * 50 == [buckets.take((claim,)) for _ in range(50)]
+    assert [buckets.take((claim,)) for _ in range(50)] == [None] * 50
     assert buckets.take((claim,), 1) is not None
 
 
@@ -233,7 +233,7 @@ def test_flood_of_other_keys_does_not_refresh_an_exhausted_one() -> None:
         buckets.take((Claim(accounts, f"other{number}", rate()),))
     denied = buckets.take((abuser,))
     assert denied is not None
-    assert 400 * MS == denied.wait_ns
+    assert denied.wait_ns == 400 * MS
 
 
 def test_full_accounts_are_dropped_before_owing_ones() -> None:
@@ -259,7 +259,7 @@ def test_limits_of_a_new_configuration_apply_to_what_was_already_taken() -> None
         assert buckets.take((claim,)) is None
     lower = Claim(claim.accounts, claim.key, rate(600, 10, 10))
 
-    assert [None] * 5 == [buckets.take((lower,)) for _ in range(5)]
+    assert [buckets.take((lower,)) for _ in range(5)] == [None] * 5
     assert buckets.take((lower,)) is not None
 
 

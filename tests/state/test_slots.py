@@ -16,10 +16,10 @@ def test_slots_are_limited_and_come_back() -> None:
     slots.acquire([("ip:a", 2)])
     with pytest.raises(SlotsFull) as full:
         slots.acquire([("ip:a", 2)])
-    assert ("ip:a", 2) == (full.value.key, full.value.limit)
+    assert (full.value.key, full.value.limit) == ("ip:a", 2)
 
     first.release()
-    assert 1 == slots.in_use("ip:a")
+    assert slots.in_use("ip:a") == 1
     slots.acquire([("ip:a", 2)])
 
 
@@ -30,7 +30,7 @@ def test_second_release_gives_nothing_back() -> None:
     first.release()
     first.release()
 
-    assert 1 == slots.in_use("k")
+    assert slots.in_use("k") == 1
 
 
 def test_refused_acquire_takes_no_slot_of_any_scope() -> None:
@@ -40,7 +40,7 @@ def test_refused_acquire_takes_no_slot_of_any_scope() -> None:
     with pytest.raises(SlotsFull):
         slots.acquire([("total", 5), ("ip:a", 1)])
 
-    assert 0 == slots.in_use("total")
+    assert slots.in_use("total") == 0
 
 
 def test_leaving_the_block_releases_even_on_an_exception() -> None:
@@ -49,7 +49,7 @@ def test_leaving_the_block_releases_even_on_an_exception() -> None:
     with pytest.raises(RuntimeError), slots.acquire([("k", 1)]):
         raise RuntimeError
 
-    assert 0 == slots.in_use("k")
+    assert slots.in_use("k") == 0
 
 
 def test_limit_of_zero_admits_nothing() -> None:
@@ -75,4 +75,4 @@ def test_counts_are_those_of_the_open_leases(steps: list[tuple[str, bool, int]])
         assert slots.in_use("total") == len(open_leases)
     for _, lease in open_leases:
         lease.release()
-    assert 0 == len(slots)
+    assert len(slots) == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import stat
 import subprocess
@@ -91,8 +90,8 @@ def test_file_is_for_its_owner_alone(opened: Opener, tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").touch(mode=0o644)
     lines, present = opened(), opened(name="b.jsonl")
 
-    assert 0o600 == stat.S_IMODE(lines.path.stat().st_mode)
-    assert 0o600 == stat.S_IMODE(present.path.stat().st_mode)
+    assert stat.S_IMODE(lines.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(present.path.stat().st_mode) == 0o600
 
 
 def test_lines_of_an_earlier_run_stay(opened: Opener) -> None:
@@ -104,7 +103,7 @@ def test_lines_of_an_earlier_run_stay(opened: Opener) -> None:
     again.write({"n": 2})
     assert again.flush()
 
-    assert [b'{"n":1}', b'{"n":', b'{"n":2}'] == lines.path.read_bytes().splitlines()
+    assert lines.path.read_bytes().splitlines() == [b'{"n":1}', b'{"n":', b'{"n":2}']
 
 
 def test_rotation_neither_loses_nor_splits_a_line(opened: Opener) -> None:
@@ -118,7 +117,7 @@ def test_rotation_neither_loses_nor_splits_a_line(opened: Opener) -> None:
     assert len(files) > 50
     assert list(range(3_000)) == numbers(*files)
     assert all(path.stat().st_size <= 1_000 for path in files)
-    assert all(0o600 == stat.S_IMODE(path.stat().st_mode) for path in files)
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in files)
 
 
 def test_only_so_many_old_files_are_kept(opened: Opener) -> None:
@@ -129,7 +128,7 @@ def test_only_so_many_old_files_are_kept(opened: Opener) -> None:
     assert lines.flush()
 
     files = rotated(lines.path)
-    assert 4 == len(files)
+    assert len(files) == 4
     kept = numbers(*files)
     assert list(range(200 - len(kept), 200)) == kept
 
@@ -141,7 +140,7 @@ def test_line_longer_than_a_file_stands_alone(opened: Opener) -> None:
         lines.write({"n": number, "pad": "x" * size})
     assert lines.flush()
 
-    assert [[0], [1], [2]] == [numbers(path) for path in rotated(lines.path)]
+    assert [numbers(path) for path in rotated(lines.path)] == [[0], [1], [2]]
 
 
 def test_close_writes_what_is_queued(opened: Opener, events: Events) -> None:
@@ -153,8 +152,8 @@ def test_close_writes_what_is_queued(opened: Opener, events: Events) -> None:
     assert list(range(2_000)) == numbers(lines.path)
 
     lines.write({"n": 1})
-    assert 1 == lines.lost
-    assert ["lines_lost"] == events.names()
+    assert lines.lost == 1
+    assert events.names() == ["lines_lost"]
 
 
 def test_queue_is_bounded_and_says_so_once(tmp_path: Path, events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +164,7 @@ def test_queue_is_bounded_and_says_so_once(tmp_path: Path, events: Events, monke
         lines.write({"n": number})
     kept = 1_000 - lines.lost
     assert 0 < kept < 200
-    assert ["lines_lost"] == events.names()
+    assert events.names() == ["lines_lost"]
 
     lines.start()
     assert lines.flush()
@@ -195,7 +194,7 @@ def test_file_moved_away_is_made_anew(opened: Opener) -> None:
     lines.write({"n": 2})
     assert lines.flush()
 
-    assert ([1], [2]) == (numbers(lines.path.with_name("moved")), numbers(lines.path))
+    assert (numbers(lines.path.with_name("moved")), numbers(lines.path)) == ([1], [2])
 
 
 def test_what_json_or_utf8_cannot_hold_is_escaped(opened: Opener) -> None:
@@ -204,7 +203,7 @@ def test_what_json_or_utf8_cannot_hold_is_escaped(opened: Opener) -> None:
     lines.write({"n": 2**70, "text": "\ud800"})
     assert lines.flush()
 
-    assert [2**70] == numbers(lines.path)
+    assert numbers(lines.path) == [2**70]
 
 
 @pytest.mark.parametrize("limits", [(0, 1), (1, 0)])
@@ -255,12 +254,13 @@ def test_full_disk_is_said_once_and_no_line_is_lost_or_split(tmp_path: Path) -> 
         text=True,
         timeout=30,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(jsonl.__file__).parents[2])},
+        cwd=Path(jsonl.__file__).parents[2],
     )
 
-    assert (0, "") == (run.returncode, run.stderr)
-    assert ["lines_not_written File too large", "lines_written_again"] == [
-        line.strip() for line in run.stdout.splitlines()
+    assert (run.returncode, run.stderr) == (0, "")
+    assert [line.strip() for line in run.stdout.splitlines()] == [
+        "lines_not_written File too large",
+        "lines_written_again",
     ]
     assert list(range(200)) == numbers(path)
 
@@ -294,8 +294,8 @@ def test_close_on_a_full_disk_ends_and_counts_what_it_lost(tmp_path: Path) -> No
         text=True,
         timeout=30,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(jsonl.__file__).parents[2])},
+        cwd=Path(jsonl.__file__).parents[2],
     )
 
-    assert (0, "") == (run.returncode, run.stderr)
+    assert (run.returncode, run.stderr) == (0, "")
     assert "lines_lost 20" in run.stdout

@@ -50,7 +50,7 @@ def test_event_is_one_json_line(stream: io.BytesIO) -> None:
     """With its level, the clock's time, the logger's name and its fields."""
     get_logger("ledger").warning("soft_cap_crossed", scope="team", limit_nano=5)
 
-    assert [
+    assert lines(stream) == [
         {
             "event": "soft_cap_crossed",
             "level": "warning",
@@ -59,15 +59,15 @@ def test_event_is_one_json_line(stream: io.BytesIO) -> None:
             "scope": "team",
             "limit_nano": 5,
         }
-    ] == lines(stream)
+    ]
 
 
 def test_line_breaks_in_values_make_no_second_line(stream: io.BytesIO) -> None:
     """A forged line stays inside its own, visibly."""
     get_logger().error('x\r\n{"event": "forged"}', path="/a\nb\x1b[1m")
 
-    assert 1 == stream.getvalue().count(b"\n")
-    assert "/a\\nb\\x1b[1m" == lines(stream)[0]["path"]
+    assert stream.getvalue().count(b"\n") == 1
+    assert lines(stream)[0]["path"] == "/a\\nb\\x1b[1m"
 
 
 def test_level_below_the_configured_one_is_not_written(stream: io.BytesIO) -> None:
@@ -75,7 +75,7 @@ def test_level_below_the_configured_one_is_not_written(stream: io.BytesIO) -> No
     get_logger().debug("hidden")
     get_logger().info("shown")
 
-    assert ["shown"] == [line["event"] for line in lines(stream)]
+    assert [line["event"] for line in lines(stream)] == ["shown"]
 
 
 def test_unknown_level_is_refused() -> None:
@@ -133,7 +133,7 @@ def test_record_with_wrong_arguments_is_still_written(stream: io.BytesIO) -> Non
     setup_logging("info", stream=stream, clock=FixedClock())  # pytest has put a handler of its own beside ours
     logging.getLogger("aiohttp").warning("%d items", "CANARY")
 
-    assert ["%d items"] == [line["message"] for line in lines(stream)]
+    assert [line["message"] for line in lines(stream)] == ["%d items"]
 
 
 async def test_exception_that_nobody_awaited_reaches_the_log_redacted(stream: io.BytesIO) -> None:
@@ -143,7 +143,7 @@ async def test_exception_that_nobody_awaited_reaches_the_log_redacted(stream: io
     )
 
     line = lines(stream)[0]
-    assert ("error", "asyncio") == (line["level"], line["component"])
+    assert (line["level"], line["component"]) == ("error", "asyncio")
     assert KEY not in stream.getvalue().decode()
     assert "ValueError" in line["exception"]
 
@@ -155,7 +155,7 @@ def test_python_warnings_come_through_our_log(stream: io.BytesIO) -> None:
         logging.captureWarnings(capture=True)
         warnings.warn(f"deprecated {KEY}", stacklevel=1)
 
-    assert ["py.warnings"] == [line["component"] for line in lines(stream)]
+    assert [line["component"] for line in lines(stream)] == ["py.warnings"]
     assert KEY.encode() not in stream.getvalue()
 
 
@@ -163,7 +163,7 @@ def test_lone_surrogate_is_written_as_a_question_mark(stream: io.BytesIO) -> Non
     """Text that UTF-8 cannot carry still makes a line."""
     get_logger().warning("odd", path="/\ud800", nested={"a": ["\udfff"]})
 
-    assert ("/?", ["?"]) == (lines(stream)[0]["path"], lines(stream)[0]["nested"]["a"])
+    assert (lines(stream)[0]["path"], lines(stream)[0]["nested"]["a"]) == ("/?", ["?"])
 
 
 def test_large_integer_is_written(stream: io.BytesIO) -> None:
@@ -178,4 +178,4 @@ def test_setting_up_twice_writes_each_record_once(stream: io.BytesIO) -> None:
     setup_logging("info", stream=stream, clock=FixedClock())
     logging.getLogger("mitmproxy").warning("once")
 
-    assert 1 == len(lines(stream))
+    assert len(lines(stream)) == 1

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 
-from proxy.telemetry.request_id import RequestIds
+from proxy.telemetry.request_id import RequestIds, new_request_id
 
 
 class StepClock:
@@ -30,7 +31,7 @@ def test_ids_of_one_millisecond_all_differ() -> None:
     """80 random bits each, over several refills of the buffer."""
     ids = RequestIds(StepClock())
 
-    assert 5_000 == len({ids.new() for _ in range(5_000)})
+    assert len({ids.new() for _ in range(5_000)}) == 5_000
 
 
 def test_ids_sort_by_time() -> None:
@@ -50,3 +51,19 @@ def test_two_makers_share_nothing() -> None:
     one, other = RequestIds(StepClock()), RequestIds(StepClock())
 
     assert not {one.new() for _ in range(500)} & {other.new() for _ in range(500)}
+
+
+def test_fork_does_not_repeat_the_ids_of_its_parent() -> None:
+    """A child draws its own random bytes."""
+    new_request_id()
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(write, new_request_id().encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    theirs = os.read(read, 100).decode()
+    os.close(read)
+    os.close(write)
+
+    assert theirs[-16:] != new_request_id()[-16:]
