@@ -66,6 +66,10 @@ class Marks:
         """The marks of a part: paths are then given from there."""
         return Marks(self.file, self.keys, self.values, (*self.prefix, *steps))
 
+    def top(self) -> Marks:
+        """The marks of the whole file again."""
+        return Marks(self.file, self.keys, self.values)
+
     def find(self, path: Path, *, key: bool = False) -> Mark:
         """The place of `path`, or of the nearest thing around it that stands in the file."""
         whole = (*self.prefix, *path)

@@ -245,3 +245,13 @@ class Generation:
     def state(self) -> Path:
         """Folder of everything that is written."""
         return self.root / self.file.state
+
+    @property
+    def ca_folder(self) -> Path:
+        """Folder of our CA: its key, and the certificates made from it."""
+        return self.state / "ca"
+
+    @property
+    def ca_certificate(self) -> Path:
+        """The CA's certificate, which clients of regular listeners trust. The engine writes it at its first start."""
+        return self.ca_folder / "mitmproxy-ca-cert.pem"

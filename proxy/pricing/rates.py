@@ -29,6 +29,12 @@ def parse_rate(usd_per_million: Decimal | str | int) -> int:
     return int(scaled)
 
 
+def rate_text(rate: int) -> str:
+    """A rate in dollars per million tokens, exact, at least two decimals: "0.075", "2.50"."""
+    whole, _, decimals = f"{Decimal(rate) / _SCALE:.12f}".partition(".")
+    return f"{whole}.{decimals.rstrip('0').ljust(2, '0')}"
+
+
 @dataclass(frozen=True, slots=True)
 class Rates:
     """USD per million tokens by kind, scaled as the module says. `None` falls back as each field tells."""
