@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, Final
 
 from bench import latency, memory, report, requests, setup, streaming, targets
 from bench.gateway import Gateway
 from bench.peers import PEERS
 from bench.plan import FULL, QUICK, Plan
-from bench.process import BenchError, shown
+from bench.process import ROOT, BenchError
 from bench.streams import CHUNK_MILLISECONDS, CHUNKS
 from bench.upstream import Upstream, start_fixed, start_streaming
+
+STATE: Final = ROOT / "var"
+"""On the checkout's disk, not in a memory file system: ledgers are written here."""
 
 
 def _names(text: str, known: Iterable[str]) -> list[str]:
@@ -25,6 +30,11 @@ def _names(text: str, known: Iterable[str]) -> list[str]:
     if unknown := set(chosen) - set(known):
         raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(known)}")
     return chosen
+
+
+def _terminated(number: int, _frame: FrameType | None) -> None:
+    """SIGTERM unwinds like an exception, so that everything started is stopped."""
+    raise SystemExit(128 + number)
 
 
 class Bench:
@@ -53,7 +63,7 @@ class Bench:
             }
             figures = self._measure(name, gateways, upstream, folder)
         versions = {peer: gateway.version for peer, gateway in gateways.items()}
-        commands = {peer: shown([gateway.server.command], folder) for peer, gateway in gateways.items()}
+        commands = {peer: gateway.server.command for peer, gateway in gateways.items()}
         return {
             "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "commit": report.commit(),
@@ -76,9 +86,7 @@ class Bench:
         stack.callback(gateway.stop)
         return gateway
 
-    def _measure(
-        self, name: str, gateways: Mapping[str, Gateway], upstream: Upstream, folder: Path
-    ) -> dict[str, Any]:
+    def _measure(self, name: str, gateways: Mapping[str, Gateway], upstream: Upstream, folder: Path) -> dict[str, Any]:
         match name:
             case "requests":
                 return requests.measure(gateways, upstream, folder, self._plan)
@@ -92,6 +100,7 @@ class Bench:
 
 def main() -> int:
     """Exit status 0: everything asked for was measured, whether or not a target was missed."""
+    signal.signal(signal.SIGTERM, _terminated)
     parser = argparse.ArgumentParser(prog="python -m bench", description="Tollway and its peers, side by side.")
     parser.add_argument("--only", default=",".join(targets.PARTS), help="parts, separated by commas")
     parser.add_argument("--peers", default=",".join(PEERS), help="gateways, separated by commas")
@@ -106,7 +115,8 @@ def main() -> int:
     measured = report.earlier(file)
     try:
         setup.programs()
-        with tempfile.TemporaryDirectory(prefix="tollway-bench-") as name:
+        STATE.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="bench-", dir=STATE) as name:
             bench = Bench(peers, plan, Path(name))
             for part in parts:
                 measured[part] = bench.part(part)

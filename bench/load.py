@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.cpu import cpu_seconds
-from bench.process import BenchError
-from bench.upstream import tool
+from bench.process import BenchError, tool
 from bench.wire import Endpoint
 
 CONNECTIONS: Final = 16

@@ -13,8 +13,7 @@ from typing import Final
 
 from bench import setup, tollway
 from bench.gateway import Gateway
-from bench.process import Server, free_port
-from bench.upstream import tool
+from bench.process import Server, free_port, tool
 from bench.wire import Endpoint, answers
 
 LITELLM: Final = """\
@@ -29,12 +28,12 @@ model_list:
 litellm_settings: {{num_retries: 0, callbacks: []}}
 general_settings: {{master_key: {key}}}
 """
-LITELLM_ENVIRONMENT: Final = {
-    "LITELLM_MODE": "PRODUCTION",
-    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-    "LITELLM_TELEMETRY": "False",
-    "LITELLM_LOG": "ERROR",
-}
+LITELLM_ENVIRONMENT: Final = (
+    "LITELLM_MODE=PRODUCTION",
+    "LITELLM_LOCAL_MODEL_COST_MAP=True",
+    "LITELLM_TELEMETRY=False",
+    "LITELLM_LOG=ERROR",
+)
 
 
 def _ready(name: str, server: Server, endpoint: Endpoint, version: str) -> Gateway:
@@ -61,7 +60,7 @@ def start_portkey(upstream_port: int, folder: Path, *, streaming: bool) -> Gatew
     port = free_port()
     package = environment / "node_modules/@portkey-ai/gateway"
     command = [tool("node"), str(package / "build/start-server.js"), f"--port={port}", "--headless"]
-    server = Server(f"portkey{'-streams' * streaming}", command, folder, environment={"NODE_ENV": "production"})
+    server = Server(f"portkey{'-streams' * streaming}", command, folder)
     route = {
         "provider": "openai",
         "custom_host": f"http://127.0.0.1:{upstream_port}/v1",
@@ -80,10 +79,10 @@ def start_litellm(upstream_port: int, folder: Path, *, streaming: bool) -> Gatew
     configuration = folder / f"litellm{'-streams' * streaming}.yaml"
     configuration.write_text(LITELLM.format(port=upstream_port, key=key))
     command = [
-        str(environment / "bin/litellm"), "--config", str(configuration), "--host", "127.0.0.1",
-        "--port", str(port), "--num_workers", "1",
+        tool("env"), *LITELLM_ENVIRONMENT, str(environment / "bin/litellm"), "--config", str(configuration),
+        "--host", "127.0.0.1", "--port", str(port), "--num_workers", "1",
     ]  # fmt: skip
-    server = Server(f"litellm{'-streams' * streaming}", command, folder, environment=LITELLM_ENVIRONMENT)
+    server = Server(f"litellm{'-streams' * streaming}", command, folder)
     endpoint = Endpoint("litellm", port, "bench-model", ((("authorization", f"Bearer {key}"),),))
     lock = (setup.LOCKS / "litellm.lock").read_text()
     return _ready("litellm", server, endpoint, lock.partition("\nlitellm==")[2].split()[0])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,10 +19,19 @@ READY_SECONDS: Final = 90
 STOP_SECONDS: Final = 15
 POLL_SECONDS: Final = 0.1
 LOG_TAIL_BYTES: Final = 2000
+SYSTEM_PATHS: Final = "/usr/local/sbin:/usr/sbin"
 
 
 class BenchError(Exception):
     """Something the bench needs is missing or did not work; the message says what."""
+
+
+def tool(name: str) -> str:
+    """Path of an installed program."""
+    found = shutil.which(name) or shutil.which(name, path=SYSTEM_PATHS)
+    if found is None:
+        raise BenchError(f"{name} is not installed")
+    return found
 
 
 def free_port() -> int:
@@ -33,24 +44,21 @@ def free_port() -> int:
 
 def shown(command: Sequence[str], folder: Path) -> str:
     """The command as a reader may repeat it: the checkout is `.`, the temporary folder `$TMP`."""
-    line = " ".join(command)
-    return line.replace(str(folder), "$TMP").replace(f"{ROOT}/", "")
+    line = shlex.join(command)
+    return line.replace(str(folder), "$TMP").replace(f"{ROOT}/", "").replace("/usr/bin/", "").replace("/usr/sbin/", "")
 
 
 class Server:
     """A running server. Its output goes to `log`, whose tail is in every error about it."""
 
-    def __init__(
-        self, name: str, command: Sequence[str], folder: Path, *, environment: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, name: str, command: Sequence[str], folder: Path, *, cwd: Path | None = None) -> None:
         self.name = name
         self.command = shown(command, folder)
         self.log = folder / f"{name}.log"
         with self.log.open("wb") as output:
             self._process = subprocess.Popen(
                 command,
-                cwd=folder,
-                env={**os.environ, **(environment or {})},
+                cwd=cwd or folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

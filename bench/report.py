@@ -89,11 +89,13 @@ def show(result: Mapping[str, Any]) -> None:
     for part, columns in COLUMNS.items():
         if (section := result["parts"].get(part)) is None:
             continue
-        table = Table(title=f"{part} ({'quick: not the bench’s sizes' if section['quick'] else section['measured_at']})")
+        table = Table(title=f"{part}, {'quick: not the full sizes' if section['quick'] else section['measured_at']}")
         table.add_column("gateway")
         for heading in columns.values():
             table.add_column(heading, justify="right")
-        rows = {**section["gateways"], "nothing between": section["direct"]} if "direct" in section else section["gateways"]
+        rows = dict(section["gateways"])
+        if "direct" in section:
+            rows["(direct)"] = section["direct"]
         for name, figures in rows.items():
             table.add_row(name, *(_cell(figures.get(key)) for key in columns))
         console.print(table)

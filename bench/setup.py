@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from bench.process import ROOT, BenchError
+from bench.process import ROOT, BenchError, tool
 
 BENCH: Final = ROOT / "bench"
 LOCKS: Final = BENCH / "locks"
@@ -20,20 +20,28 @@ STAMP: Final = ".lock.sha256"
 INSTALL_SECONDS: Final = 1800
 DEBIAN: Final = {"wrk": "wrk", "nginx": "nginx", "node": "nodejs", "npm": "npm"}
 """Program -> Debian package."""
-PROGRAM_PATHS: Final = os.pathsep.join((os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin"))
 
 
 def _run(command: Sequence[str], folder: Path) -> None:
     done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False, stdin=subprocess.DEVNULL
-    )
+        command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=INSTALL_SECONDS,
+        check=False,
+    )  # fmt: skip
     if done.returncode:
         raise BenchError(f"{' '.join(command)} failed: {(done.stderr or done.stdout)[-2000:]}")
 
 
+def _installed(program: str) -> bool:
+    try:
+        tool(program)
+    except BenchError:
+        return False
+    return True
+
+
 def programs() -> None:
     """wrk, nginx, node and npm are there afterwards; as root on Debian they are installed."""
-    missing = [name for name in DEBIAN if shutil.which(name, path=PROGRAM_PATHS) is None]
+    missing = [name for name in DEBIAN if not _installed(name)]
     if not missing:
         return
     install = ["apt-get", "install", "-y", "--no-install-recommends", *(DEBIAN[name] for name in missing)]

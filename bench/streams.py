@@ -43,7 +43,7 @@ class ChunkedBody:
             if not mark:
                 return b""
             self.status = int(head[9:12])
-            if b"transfer-encoding: chunked" not in head.lower():
+            if b"\r\ntransfer-encoding: chunked" not in head.lower():
                 raise ValueError(f"not a stream: {head[:200].decode(errors='replace')}")
             buffer[:] = rest
         body = b""
@@ -87,7 +87,7 @@ class Stream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ask at once."""
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = cast("asyncio.Transport", transport)
         self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Final
 
-from bench.process import BenchError, Server, free_port, port_open
+from bench.process import Server, free_port, port_open, tool
 from bench.wire import Endpoint, answers
 
 ANSWER: Final = {
@@ -70,23 +69,13 @@ class Upstream:
         self.port = endpoint.port
 
 
-def tool(name: str) -> str:
-    """Path of an installed program."""
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
-    if found is None:
-        raise BenchError(f"{name} is not installed")
-    return found
-
-
 def start_fixed(folder: Path) -> Upstream:
     """nginx, one process, always the same chat completion."""
     port = free_port()
     prefix = folder / "nginx"
     prefix.mkdir(exist_ok=True)
     configuration = prefix / "nginx.conf"
-    configuration.write_text(
-        NGINX.format(folder=prefix, port=port, answer=json.dumps(ANSWER, separators=(",", ":")))
-    )
+    configuration.write_text(NGINX.format(folder=prefix, port=port, answer=json.dumps(ANSWER, separators=(",", ":"))))
     server = Server("nginx", [tool("nginx"), "-e", "stderr", "-p", str(prefix), "-c", str(configuration)], folder)
     endpoint = Endpoint("direct", port, "bench-model", NO_HEADERS)
     server.wait_ready(lambda: answers(endpoint))

@@ -57,9 +57,9 @@ class Connection:
         self._socket.sendall(request)
         head = self._until(b"\r\n\r\n").lower()
         status = int(head[9:12])
-        if b"transfer-encoding: chunked" in head:
+        if b"\r\ntransfer-encoding: chunked" in head:
             return status, self._chunked()
-        length = head.partition(b"content-length:")[2].partition(b"\r\n")[0]
+        length = head.partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0]
         return status, self._exactly(int(length or 0))
 
     def close(self) -> None:
