@@ -14,7 +14,10 @@ USD_MAX: Final = 1_000_000_000
 
 
 def parse_cap(text: str) -> CapSetting:
-    """`USD/WINDOW`, then any of `:charged`, `:list`, `:clamp`, `:soft=PERCENT`. Raises ValueError with what to write."""
+    """`USD/WINDOW`, then any of `:charged`, `:list`, `:clamp`, `:soft=PERCENT`.
+
+    Raises ValueError with what to write instead.
+    """
     limit, *options = text.strip().split(":")
     amount, slash, window = limit.partition("/")
     if not slash or window not in WINDOWS:

@@ -4,6 +4,8 @@ A key is 128 random bits, so one round of SHA-256 is enough. Its public id outli
 go on counting under it, and for the time of grace two keys have the same id.
 """
 
+# ruff: noqa: S608 (statements are put together from constants of this file only)
+
 from __future__ import annotations
 
 import asyncio
@@ -135,7 +137,10 @@ class KeyStore:
         return key, record
 
     def rotate(self, key_id: str, *, grace_milliseconds: int) -> tuple[str, KeyRecord]:
-        """A new key under the same id and settings; the old one works for the grace. Raises UnknownKey, KeyNotActive."""
+        """A new key under the same id and settings; the old one works for the grace.
+
+        Raises UnknownKey, KeyNotActive.
+        """
         key = self._new_key()
         now = self._clock.now_ms()
         with _Change(self._connection):
@@ -181,7 +186,7 @@ class KeyStore:
         if selector.startswith(self._prefix):
             row = self._connection.execute("SELECT id FROM keys WHERE digest=?", (_digest(selector),)).fetchone()
             if row is None:
-                raise UnknownKey("no key like the one given")
+                raise UnknownKey("No key is the one given")
             return str(row[0])
         return self.current(selector).key_id
 
@@ -226,7 +231,7 @@ class KeyStore:
             f"SELECT {_COLUMNS} FROM keys WHERE id=? ORDER BY created_ms, rowid", (key_id,)
         ).fetchall()
         if not rows:
-            raise UnknownKey(f"no key has the id '{key_id}'")
+            raise UnknownKey(f"No key has the id '{key_id}'")
         return [_record(row) for row in rows]
 
     def _read(self, digest: bytes) -> KeyRecord | None:

@@ -138,7 +138,7 @@ def _caps(texts: list[str]) -> tuple[CapSetting, ...]:
 
 
 def _unknown(error: UnknownKey) -> NoReturn:
-    fail(f"There is {error}. 'tollway keys list --all' shows them.")
+    fail(f"{error}. 'tollway keys list --all' shows them.")
 
 
 def _show_new(generation: Generation, key: str, record: KeyRecord, *, json: bool) -> None:
@@ -193,16 +193,18 @@ def _plain(record: KeyRecord, now_ms: int) -> dict[str, Any]:
 
 
 def _table(records: list[KeyRecord], now_ms: int, zone: ZoneInfo) -> Table:
-    table = Table("id", "key", "state", "user", "team", "caps", "created", "expires", "name")
+    table = Table()
+    for column in ("id", "key", "state"):
+        table.add_column(column, no_wrap=True)
+    for column in ("team/user", "caps", "expires", "name"):
+        table.add_column(column, overflow="fold")
     for record in records:
         table.add_row(
             record.key_id,
             f"{record.hint}...",
             record.state(now_ms),
-            record.user,
-            record.team,
+            f"{record.team}/{record.user}",
             ", ".join(cap_text(cap) for cap in record.caps),
-            opening.day_text(record.created_ms, zone),
             opening.day_text(record.expires_ms, zone),
             record.name,
         )

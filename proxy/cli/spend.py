@@ -17,7 +17,7 @@ from proxy.ledger.spend import SpendRow, total
 from proxy.ledger.spend import spend as spend_rows
 from proxy.pricing.money import usd_text
 
-app = typer.Typer(help="What was spent, by team, user, key, model or day.")
+app = typer.Typer(help="What was spent, by team, user, key, model or day.", subcommand_metavar="")
 
 
 class Group(StrEnum):
@@ -35,7 +35,7 @@ def spend(
     by: Annotated[Group, typer.Option(help="What a row stands for.")] = Group.TEAM,
     since: Annotated[
         str,
-        typer.Option(help="First day (2026-11-01), or a span: 7d is today and the six days before, 12h to the hour."),
+        typer.Option(help="First day (2026-11-01) or a span: 7d is today and six days before, 12h to the hour."),
     ] = "30d",
     until: Annotated[str | None, typer.Option(help="First day that is no longer counted; now if not given.")] = None,
     config: ConfigOption = DEFAULT_CONFIG,

@@ -3,6 +3,8 @@
 Each rule is a query for what breaks it, giving the subject, what it should be and what it is.
 """
 
+# ruff: noqa: S608 (statements are put together from constants of this file only)
+
 from __future__ import annotations
 
 import sqlite3
@@ -120,7 +122,8 @@ RULES: Final[dict[str, str]] = {
     "a transfer goes between the accounts of its kind": """
         SELECT 'transfer ' || origin || '/' || kind,
             wanted || ': ' || CASE kind % 2 WHEN 1 THEN 'team:' ELSE 'overage:' END || team || ' to ' || sink,
-            coalesce(payer.book || ' ' || payer.name, 'none') || ' to ' || coalesce(payee.book || ' ' || payee.name, 'none')
+            coalesce(payer.book || ' ' || payer.name, 'none') || ' to '
+                || coalesce(payee.book || ' ' || payee.name, 'none')
         FROM (
             SELECT transfers.*, coalesce(holds.team, days.team) AS team,
                 CASE WHEN kind % 10 <= 2 THEN 'charged' ELSE 'list' END AS wanted,
@@ -159,5 +162,6 @@ RULES: Final[dict[str, str]] = {
     "an exchange has one hold": """
         SELECT 'exchange ' || exchange_id, 1, count(*) FROM holds GROUP BY exchange_id HAVING count(*) > 1""",
     "a transfer happens once": """
-        SELECT 'transfer ' || origin || '/' || kind, 1, count(*) FROM transfers GROUP BY origin, kind HAVING count(*) > 1""",
+        SELECT 'transfer ' || origin || '/' || kind, 1, count(*) FROM transfers
+        GROUP BY origin, kind HAVING count(*) > 1""",
 }

@@ -5,6 +5,8 @@ commit: a batch of many exchanges that share a team's cap writes its row once. `
 another process has committed; only then is what is remembered of the counters read again.
 """
 
+# ruff: noqa: S608 (statements are put together from constants of this file only)
+
 from __future__ import annotations
 
 import sqlite3
