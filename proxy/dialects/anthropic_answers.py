@@ -13,8 +13,8 @@ from proxy.pricing.usage import Usage
 _CONTENT_TYPES: Final = frozenset({"content_block_start", "content_block_delta", "message_delta"})
 _SPOKEN: Final = ("text", "thinking", "name", "data")
 """Members of a content block that were generated."""
-_BESIDE_THE_TOTAL: Final = frozenset({"compaction"})
-"""Iterations that are charged, yet not included in the usage's own totals."""
+_BESIDE_THE_TOTAL: Final = "compaction"
+"""The iteration that is charged, yet not included in the usage's own totals."""
 
 
 def usage_of(usage: dict[str, Any], *, output_tokens_min: int = 0, counted: bool = False) -> Usage | None:
@@ -62,7 +62,7 @@ def _beside(usage: dict[str, Any]) -> list[dict[str, Any]]:
     iterations = usage.get("iterations")
     if not isinstance(iterations, list):
         return []
-    return [entry for entry in iterations if isinstance(entry, dict) and entry.get("type") in _BESIDE_THE_TOTAL]
+    return [entry for entry in iterations if isinstance(entry, dict) and entry.get("type") == _BESIDE_THE_TOTAL]
 
 
 class MessageStreamReader(StreamReader):

@@ -19,9 +19,7 @@ from proxy.errors import Refusal
 _CLIENT_TOOLS: Final = ("bash_", "text_editor_", "computer_", "memory_")
 """Tools that the client runs itself; every other typed tool runs at the provider, at a cost of its own."""
 _TEXT_BLOCKS: Final = frozenset({"text", "thinking", "redacted_thinking", "tool_use", "search_result"})
-_BOUNDED_IMAGES: Final = frozenset({"base64", "url", "file"})
-_LIST_PRICE_TIERS: Final = frozenset({"auto", "standard_only"})
-"""`auto` may use priority capacity, which is bought beforehand, not charged by request."""
+_BOUNDED_IMAGES: Final = ("base64", "url", "file")
 
 _UNBOUNDED_MEMBERS: Final = {
     "mcp_servers": "MCP connectors",
@@ -124,8 +122,9 @@ def _unbounded_member(document: dict[str, Any]) -> str | None:
     for key in document.keys() & _UNBOUNDED_MEMBERS.keys():
         if document[key] or document[key] == {}:
             return f"{_UNBOUNDED_MEMBERS[key]} ('{key}')"
+    # `auto` may use priority capacity, which is bought beforehand, not charged by request.
     tier = document.get("service_tier")
-    if tier is not None and tier not in _LIST_PRICE_TIERS:
+    if tier not in (None, "auto", "standard_only"):
         return "an unknown service tier ('service_tier')"
     if document.get("speed") not in (None, "standard"):
         return "a dearer speed ('speed')"

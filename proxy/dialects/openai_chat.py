@@ -139,8 +139,8 @@ def _unbounded_member(document: dict[str, Any]) -> str | None:
         if document[key] or document[key] == {}:
             return f"{_UNBOUNDED_MEMBERS[key]} ('{key}')"
     tier = document.get("service_tier")
-    if tier is not None and tier not in _PRICED_TIERS:
-        return f"the service tier '{tier}'" if isinstance(tier, str) else "an unknown service tier"
+    if tier is not None and (not isinstance(tier, str) or tier not in _PRICED_TIERS):
+        return "a service tier at a price of its own ('service_tier')"
     modalities = document.get("modalities")
     if modalities is not None and modalities != ["text"]:
         return "output other than text ('modalities')"
