@@ -70,6 +70,7 @@ class Bench:
             "quick": self._plan.quick,
             "machine": report.machine(),
             "versions": versions,
+            "unavailable": dict(self.unavailable),
             "commands": commands | {"upstream": upstream.server.command},
             **figures,
         }
@@ -80,7 +81,7 @@ class Bench:
         try:
             gateway = PEERS[peer].start(upstream.port, folder, streaming=streaming)
         except BenchError as error:
-            self.unavailable[peer] = str(error)
+            self.unavailable[peer] = str(error).splitlines()[-1]
             print(f"  {peer} could not be started: {error}", flush=True)
             return None
         stack.callback(gateway.stop)
@@ -124,7 +125,7 @@ def main() -> int:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     ordered = {part: measured[part] for part in targets.PARTS if part in measured}
-    result = {"targets": targets.judge(ordered), "unavailable": bench.unavailable, "parts": ordered}
+    result = {"targets": targets.judge(ordered), "parts": ordered}
     report.write(file, result)
     report.show(result)
     return 1 if bench.unavailable else 0

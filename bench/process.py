@@ -85,6 +85,17 @@ class Server:
         """Whether the server's first process still runs."""
         return self._process.poll() is None
 
+    def wait_end(self, seconds: float) -> None:
+        """Returns once a program that ends by itself has done so. BenchError when it failed or takes longer."""
+        try:
+            status = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            status = None
+        if status != 0:
+            raise BenchError(
+                f"{self.name} {'did not end' if status is None else f'ended with {status}'}: {self.tail()}"
+            )
+
     def stop(self) -> None:
         """SIGTERM to the group, SIGKILL after STOP_SECONDS; returns when the first process is gone."""
         if self._process.poll() is None:

@@ -108,8 +108,9 @@ def show(result: Mapping[str, Any]) -> None:
             row["part"], row["what"], row["target"], row["figure"], f"[{colour}]{row['verdict']}[/{colour}]"
         )
     console.print(verdicts)
-    for name, reason in result["unavailable"].items():
-        console.print(f"[bold red]{name} could not be measured:[/] {reason}")
+    for part, section in result["parts"].items():
+        for name, reason in section["unavailable"].items():
+            console.print(f"[bold red]{part}: {name} could not be measured:[/] {reason}")
 
 
 def earlier(file: Path) -> dict[str, Any]:
