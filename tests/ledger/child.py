@@ -1,0 +1,92 @@
+"""What tests run in processes of their own: `python -m tests.ledger.child MODE DATABASE ...`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from proxy.ledger.api import CapExceeded, Hold
+from proxy.pricing.money import Nano
+from tests.ledger.making import cap, opened, request, settlement
+
+HOLDS_EACH = 25
+"""Of each of the four states that `states` leaves behind."""
+CAP = 1_000_000
+
+
+async def states(path: Path) -> None:
+    """Leave holds in every state, say so, and wait to be killed."""
+    ledger = opened(path)
+    caps = (cap(CAP), cap(CAP, "key", "key_1"))
+    held, sent, committed, settled = [
+        [await ledger.hold(request(100, *caps, exchange_id=f"{kind}-{number}")) for number in range(HOLDS_EACH)]
+        for kind in ("held", "sent", "committed", "settled")
+    ]
+    attempts = {}
+    for hold in sent + committed + settled:
+        attempts[hold.id] = await ledger.dispatch(hold, upstream="openai", upstream_model="gpt-4o")
+    for hold in committed:
+        await ledger.commit(hold)
+    for hold in settled:
+        ledger.settle(hold, settlement(40, attempts[hold.id]))
+    await ledger.flush()
+    print("ready", len(held), flush=True)
+    await asyncio.Event().wait()
+
+
+async def busy(path: Path) -> None:
+    """Serve without end, writing one line for each hold that was settled durably, until killed."""
+    ledger = opened(path)
+    print("ready", flush=True)
+
+    async def serve(worker: int) -> None:
+        number = 0
+        while True:
+            number += 1
+            hold = await ledger.hold(request(10, cap(10**12), exchange_id=f"{worker}-{number}"))
+            attempt = await ledger.dispatch(hold, upstream="openai", upstream_model="gpt-4o")
+            ledger.settle(hold, settlement(number % 10, attempt))
+            await ledger.flush()
+            print(hold.request.exchange_id, flush=True)
+
+    await asyncio.gather(*[serve(worker) for worker in range(8)])
+
+
+async def race(path: Path, tasks: int, limit: int, name: str) -> None:
+    """Let `tasks` tasks take 7 each until the cap is full; prints how much was granted and settled for good."""
+    ledger = opened(path)
+    print("ready", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
+    granted: list[int] = []
+
+    async def take(worker: int) -> None:
+        number = 0
+        while True:
+            number += 1
+            try:
+                hold: Hold = await ledger.hold(request(7, cap(limit), exchange_id=f"{name}-{worker}-{number}"))
+            except CapExceeded:
+                return
+            attempt = await ledger.dispatch(hold, upstream="openai", upstream_model="gpt-4o")
+            cost = Nano(7 if number % 3 else 5)
+            ledger.settle(hold, settlement(cost, attempt))
+            granted.append(cost)
+
+    await asyncio.gather(*[take(worker) for worker in range(tasks)])
+    await ledger.close()
+    print(sum(granted), ledger.alarms.overages, flush=True)
+
+
+def main() -> None:
+    mode, path = sys.argv[1], Path(sys.argv[2])
+    if mode == "states":
+        asyncio.run(states(path))
+    elif mode == "busy":
+        asyncio.run(busy(path))
+    else:
+        asyncio.run(race(path, int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]))
+
+
+if __name__ == "__main__":
+    main()
