@@ -18,9 +18,7 @@ TAIL_BYTES: Final = 16 << 10
 
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _FLAT: Final = rb'(?:[^"{}]++|' + _STRING + rb")*+"
-_USAGE: Final = re.compile(
-    rb'"usage"\s*:\s*(\{(?:[^"{}]++|' + _STRING + rb"|\{" + _FLAT + rb"\})*+\})", re.DOTALL
-)
+_USAGE: Final = re.compile(rb'"usage"\s*:\s*(\{(?:[^"{}]++|' + _STRING + rb"|\{" + _FLAT + rb"\})*+\})", re.DOTALL)
 """`"usage"` cannot stand inside a string, where its quotes are escaped."""
 
 

@@ -56,9 +56,19 @@ def _balanced(levels: int) -> bytes:
 _CONTENT: Final = re.compile(_balanced(_UNROLLED_LEVELS), re.DOTALL)
 _SPACE: Final = rb"[ \t\r\n]*+"
 _MEMBER: Final = re.compile(
-    _SPACE + rb"(" + _STRING + rb")" + _SPACE + rb":" + _SPACE
+    _SPACE
+    + rb"("
+    + _STRING
+    + rb")"
+    + _SPACE
+    + rb":"
+    + _SPACE
     # A string or scalar with the comma or brace after it, or nothing where a container begins.
-    + rb"(?:(" + _STRING + rb'|[^][{},: \t\r\n"]++)' + _SPACE + rb"[,}])?+",
+    + rb"(?:("
+    + _STRING
+    + rb'|[^][{},: \t\r\n"]++)'
+    + _SPACE
+    + rb"[,}])?+",
     re.DOTALL,
 )
 _SEPARATOR: Final = re.compile(_SPACE + rb"[,}]")

@@ -193,5 +193,3 @@ def _part(part: Any, param: str) -> tuple[int, str | None]:
         return 1, None
     names = {"input_audio": "audio input", "file": "a file"}
     return 0, f"{names.get(kind, 'content')} ('{kind}' in {param})"
-
-

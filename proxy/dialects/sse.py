@@ -97,11 +97,8 @@ def event_data(event: bytes) -> bytes:
     """The `data` field: its lines joined with LF, each without the one space that may follow the colon."""
     if event.startswith(b"data: ") and event.find(b"\n") >= len(event) - 2 and b"\r" not in event:
         return event[6:].rstrip(b"\n")
-    lines = []
-    for line in event.removeprefix(_BOM).splitlines():
-        if line.startswith(b"data:"):
-            lines.append(line[6:] if line[5:6] == b" " else line[5:])
-    return b"\n".join(lines)
+    lines = [line[5:] for line in event.removeprefix(_BOM).splitlines() if line.startswith(b"data:")]
+    return b"\n".join([line[1:] if line.startswith(b" ") else line for line in lines])
 
 
 def event_name(event: bytes) -> bytes:

@@ -28,6 +28,8 @@ TEXT_CHARS_MAX: Final = 4 << 20
 WINDOW_CHARS: Final = 16 << 10
 """Handed to the tokenizer at once: its cost grows faster than the text on long runs without a boundary, and a
 run of a million spaces makes it panic."""
+CUT_TOKENS: Final = 16
+"""More than a cut changes: merging is greedy, so that two parts can have a token less than their whole."""
 COUNTS_AT_ONCE_MAX: Final = 2
 COUNTS_WAITING_MAX: Final = 64
 _BOUNDARY_TRIES_MAX: Final = 8
@@ -46,8 +48,8 @@ TOOL_TOKENS: Final = 8
 def count(text: str, encoding: str) -> int | None:
     """Tokens of a text; None for one longer than `TEXT_CHARS_MAX`. Raises KeyError for an unknown encoding.
 
-    Exact, save that a run of more than `WINDOW_CHARS` characters without a space that the tokenizer cannot
-    cross is cut, and each cut counted as one token more than its parts.
+    Exact, save for runs of more than `WINDOW_CHARS` characters without a place where the tokenizer itself would
+    cut: each cut through one adds `CUT_TOKENS`, so that the count stays an upper one.
     """
     if len(text) > TEXT_CHARS_MAX:
         return None
@@ -60,7 +62,7 @@ def _count(text: str, encoding: Encoding) -> int:
     tokens, start = 0, 0
     while start < len(text):
         end, exact = _window_end(text, start)
-        tokens += len(encoding.encode_ordinary(text[start:end])) + (not exact)
+        tokens += len(encoding.encode_ordinary(text[start:end])) + (0 if exact else CUT_TOKENS)
         start = end
     return tokens
 
@@ -129,9 +131,8 @@ def _spoken(document: dict[str, Any]) -> tuple[list[str], int]:
         if tools:
             tokens += TOOLS_TOKENS + TOOL_TOKENS * len(tools)
             pieces.append(orjson.dumps(tools).decode())
-    for key in ("response_format", "output_config"):
-        if document.get(key):
-            pieces.append(orjson.dumps(document[key]).decode())
+    schemas = (document.get("response_format"), document.get("output_config"))
+    pieces += [orjson.dumps(schema).decode() for schema in schemas if schema]
     return pieces, tokens
 
 

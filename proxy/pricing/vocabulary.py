@@ -91,6 +91,4 @@ def _load(name: str, vocabulary: _Vocabulary) -> Encoding:
     if hashlib.sha256(content).hexdigest() != vocabulary.sha256:
         raise VocabularyDamaged(f"{vocabulary.file} is not the published {name} vocabulary: reinstall Tollway")
     ranks = {b64decode(token): int(rank) for token, rank in map(bytes.split, content.splitlines())}
-    return Encoding(
-        name, pat_str=vocabulary.pattern, mergeable_ranks=ranks, special_tokens=vocabulary.special_tokens
-    )
+    return Encoding(name, pat_str=vocabulary.pattern, mergeable_ranks=ranks, special_tokens=vocabulary.special_tokens)

@@ -1,5 +1,6 @@
 """Usage and text of Anthropic's answers, read as they pass."""
 
+from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -13,12 +14,20 @@ from proxy.pricing.usage import Usage
 
 MESSAGES = DIALECTS["anthropic.messages"]
 MESSAGE: dict[str, Any] = {
-    "id": "m", "type": "message", "role": "assistant", "model": "claude", "content": [],
-    "stop_reason": None, "stop_sequence": None,
+    "id": "m",
+    "type": "message",
+    "role": "assistant",
+    "model": "claude",
+    "content": [],
+    "stop_reason": None,
+    "stop_sequence": None,
 }
 INPUT_USAGE = {
-    "input_tokens": 10, "cache_read_input_tokens": 100, "cache_creation_input_tokens": 50,
-    "cache_creation": {"ephemeral_5m_input_tokens": 30, "ephemeral_1h_input_tokens": 20}, "output_tokens": 2,
+    "input_tokens": 10,
+    "cache_read_input_tokens": 100,
+    "cache_creation_input_tokens": 50,
+    "cache_creation": {"ephemeral_5m_input_tokens": 30, "ephemeral_1h_input_tokens": 20},
+    "output_tokens": 2,
 }
 REPORTED = Usage(160, 40, cached_tokens=100, cache_write_tokens=30, cache_write_1h_tokens=20, reasoning_tokens=25)
 
@@ -46,7 +55,9 @@ def delta(**members: Any) -> bytes:
 STREAM = b"".join(
     (
         started(),
-        event("content_block_start", index=0, content_block={"type": "tool_use", "id": "t", "name": "look", "input": {}}),
+        event(
+            "content_block_start", index=0, content_block={"type": "tool_use", "id": "t", "name": "look", "input": {}}
+        ),
         event("ping"),
         delta(type="thinking_delta", thinking="Hm. "),
         delta(type="text_delta", text='Grüße "usage" 😀'),
@@ -71,7 +82,7 @@ def test_a_stream_is_read_the_same_however_it_is_cut(places: list[int], end: byt
     """Inside a character, a line end or a name; with all three line ends."""
     stream = STREAM.replace(b"\n", end)
     marks = [0, *sorted(places), len(stream)]
-    reader = read(*(stream[start:stop] for start, stop in zip(marks, marks[1:], strict=False)))
+    reader = read(*(stream[start:stop] for start, stop in pairwise(marks)))
     assert reader.usage() == REPORTED
     assert reader.finished
     assert reader.output_text() == 'lookHm. Grüße "usage" 😀{"a":1}'
@@ -79,7 +90,9 @@ def test_a_stream_is_read_the_same_however_it_is_cut(places: list[int], end: byt
 
 def test_the_last_value_of_each_field_wins() -> None:
     """message_delta is cumulative and may restate the input."""
-    reader = read(started(), ended(output_tokens=5), ended(output_tokens=9, input_tokens=11, cache_read_input_tokens=None))
+    reader = read(
+        started(), ended(output_tokens=5), ended(output_tokens=9, input_tokens=11, cache_read_input_tokens=None)
+    )
     assert reader.usage() == Usage(161, 9, cached_tokens=100, cache_write_tokens=30, cache_write_1h_tokens=20)
     assert not reader.finished
 
@@ -95,7 +108,12 @@ def test_a_stream_that_breaks_keeps_its_input_and_estimates_its_output() -> None
 
 def test_compaction_is_charged_beside_the_answer() -> None:
     """Its iteration is not in the totals, those of messages are."""
-    iteration = {"input_tokens": 1000, "output_tokens": 70, "cache_read_input_tokens": 5, "cache_creation_input_tokens": 0}
+    iteration = {
+        "input_tokens": 1000,
+        "output_tokens": 70,
+        "cache_read_input_tokens": 5,
+        "cache_creation_input_tokens": 0,
+    }
     message = iteration | {"type": "message"}
     report = {"input_tokens": 10, "output_tokens": 7, "iterations": [iteration | {"type": "compaction"}, message]}
     reader = MESSAGES.usage_reader(stream=False)
@@ -106,7 +124,9 @@ def test_compaction_is_charged_beside_the_answer() -> None:
 def test_a_cache_write_of_unknown_lifetime_is_one_of_five_minutes() -> None:
     """Older answers tell the sum alone."""
     reader = MESSAGES.usage_reader(stream=False)
-    reader.feed(orjson.dumps(MESSAGE | {"usage": {"input_tokens": 1, "output_tokens": 2, "cache_creation_input_tokens": 9}}))
+    reader.feed(
+        orjson.dumps(MESSAGE | {"usage": {"input_tokens": 1, "output_tokens": 2, "cache_creation_input_tokens": 9}})
+    )
     assert reader.usage() == Usage(10, 2, cache_write_tokens=9)
 
 

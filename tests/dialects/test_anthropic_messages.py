@@ -66,8 +66,10 @@ def test_the_body_of_the_providers_own_sdk_is_understood_and_passed() -> None:
         ({"messages": [{"role": "user", "content": 1}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": [{"text": "x"}]}]}, "messages[0].content[0].type"),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "messages[0].content[0].source"),
-        ({"messages": [{"role": "user", "content": [{"type": "tool_result", "content": 3}]}]},
-         "messages[0].content[0].content"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "tool_result", "content": 3}]}]},
+            "messages[0].content[0].content",
+        ),
         ({"system": 1}, "system"),
         ({"system": ["x"]}, "system[0]"),
         ({"stream": "yes"}, "stream"),
@@ -132,7 +134,12 @@ def test_what_cannot_be_bounded_is_named(members: dict[str, Any]) -> None:
     "members",
     [
         {"tools": [{"name": "mine", "input_schema": {}}, {"type": "custom", "name": "x"}]},
-        {"tools": [{"type": kind} for kind in ("bash_20250124", "text_editor_20250728", "computer_20250124", "memory_20250818")]},
+        {
+            "tools": [
+                {"type": kind}
+                for kind in ("bash_20250124", "text_editor_20250728", "computer_20250124", "memory_20250818")
+            ]
+        },
         {"service_tier": "auto"},
         {"service_tier": "standard_only"},
         {"speed": "standard"},
@@ -155,7 +162,11 @@ def test_what_costs_no_more_is_bounded(members: dict[str, Any]) -> None:
         {"cache_control": {"type": "ephemeral"}},
         {"system": [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}]},
         {"tools": [{"name": "t", "cache_control": {"type": "ephemeral"}}]},
-        {"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}]}]},
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}]}
+            ]
+        },
     ],
 )
 def test_cache_markers_are_seen_anywhere(members: dict[str, Any]) -> None:

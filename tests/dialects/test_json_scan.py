@@ -104,9 +104,7 @@ def test_a_repeated_member_never_passes(document: dict[str, Any], style: str, da
     """Any member repeated anywhere in the top level is found."""
     body = spelt(document, style)
     key = data.draw(st.sampled_from(sorted(document)))
-    escaped = '"' + "".join(
-        f"\\u{unit:04x}" for unit in memoryview(key.encode("utf-16-le")).cast("H")
-    ) + '"'
+    escaped = '"' + "".join(f"\\u{unit:04x}" for unit in memoryview(key.encode("utf-16-le")).cast("H")) + '"'
     at = body.index(b"{") + 1
     assert refused(body[:at] + escaped.encode() + b":0," + body[at:]).code == "invalid_json"
 

@@ -1,5 +1,6 @@
 """Usage and text of OpenAI's answers, read as they pass."""
 
+from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -28,7 +29,10 @@ REPORTED = Usage(100, 50, cached_tokens=64, cache_write_tokens=10, reasoning_tok
 def chunk(content: str | None = None, **members: Any) -> bytes:
     """One chunk in the provider's own shape, checked by its SDK's type."""
     document = {
-        "id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m",
+        "id": "c",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "m",
         "choices": [{"index": 0, "delta": {"content": content}, "finish_reason": None}],
     } | members
     ChatCompletionChunk.model_validate(document)
@@ -59,7 +63,7 @@ def test_a_stream_is_read_the_same_however_it_is_cut(places: list[int], end: byt
     """Inside a character, a line end or `"usage"`; with all three line ends."""
     stream = STREAM.replace(b"\n", end)
     marks = [0, *sorted(places), len(stream)]
-    reader = read(*(stream[start:stop] for start, stop in zip(marks, marks[1:], strict=False)))
+    reader = read(*(stream[start:stop] for start, stop in pairwise(marks)))
     assert reader.usage() == REPORTED
     assert reader.finished
     assert reader.output_text() == 'Grüße an "usage" 😀'
@@ -148,8 +152,12 @@ def test_nonsense_is_no_report_and_no_failure(event: bytes) -> None:
 
 def test_reasoning_that_only_the_total_shows_is_output() -> None:
     """Some providers leave it out of completion_tokens."""
-    report = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 115,
-              "completion_tokens_details": {"reasoning_tokens": 100}}
+    report = {
+        "prompt_tokens": 10,
+        "completion_tokens": 5,
+        "total_tokens": 115,
+        "completion_tokens_details": {"reasoning_tokens": 100},
+    }
     assert read(chunk("x", usage=report)).usage() == Usage(10, 105, reasoning_tokens=100)
 
 
@@ -179,8 +187,13 @@ def test_an_event_without_end_is_skipped_and_the_usage_still_found() -> None:
 
 def completion(**members: Any) -> bytes:
     document = {
-        "id": "c", "object": "chat.completion", "created": 1, "model": "m",
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi \"usage\":{}"}}],
+        "id": "c",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "m",
+        "choices": [
+            {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": 'Hi "usage":{}'}}
+        ],
         "usage": USAGE,
     } | members
     ChatCompletion.model_validate(document)
@@ -193,7 +206,7 @@ def test_a_whole_answer_is_read_however_it_is_cut(places: list[int]) -> None:
     body = completion()
     marks = [0, *sorted(place % (len(body) + 1) for place in places), len(body)]
     reader = CHAT.usage_reader(stream=False)
-    for start, stop in zip(marks, marks[1:], strict=False):
+    for start, stop in pairwise(marks):
         reader.feed(body[start:stop])
     assert (reader.usage(), reader.finished, reader.output_text()) == (REPORTED, True, 'Hi "usage":{}')
 
@@ -218,7 +231,11 @@ def test_null_usage_of_a_whole_answer_is_none() -> None:
 def test_usage_of_large_embeddings_is_read_from_their_end() -> None:
     """Megabytes of vectors are neither kept nor parsed."""
     vector = b'{"object":"embedding","index":0,"embedding":[' + b",".join([b"0.0123456789"] * 3000) + b"]}"
-    body = b'{"object":"list","data":[' + b",".join([vector] * 300) + b'],"model":"m","usage":{"prompt_tokens":77,"total_tokens":77}}'
+    body = (
+        b'{"object":"list","data":['
+        + b",".join([vector] * 300)
+        + b'],"model":"m","usage":{"prompt_tokens":77,"total_tokens":77}}'
+    )
     reader = EMBEDDINGS.usage_reader(stream=False)
     for start in range(0, len(body), 65536):
         reader.feed(body[start : start + 65536])

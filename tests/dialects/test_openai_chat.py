@@ -21,9 +21,7 @@ def parse(**members: Any) -> Call:
 
 
 def rewritten(call: Call, **how: Any) -> dict[str, Any]:
-    defaults: dict[str, Any] = {
-        "model": "gpt-4o", "output_tokens": None, "output_field": None, "report_usage": False
-    }
+    defaults: dict[str, Any] = {"model": "gpt-4o", "output_tokens": None, "output_field": None, "report_usage": False}
     document: dict[str, Any] = json.loads(CHAT.rewrite(call, **(defaults | how)))
     return document
 
@@ -50,7 +48,10 @@ def test_the_body_of_the_providers_own_sdk_is_understood_and_passed() -> None:
     )
     client.chat.completions.create(
         model="gpt-4o",
-        messages=[{"role": "system", "content": "Grüße 😀"}, {"role": "user", "content": [{"type": "text", "text": "x"}]}],
+        messages=[
+            {"role": "system", "content": "Grüße 😀"},
+            {"role": "user", "content": [{"type": "text", "text": "x"}]},
+        ],
         max_completion_tokens=7,
         n=2,
         temperature=0.1,
@@ -59,7 +60,10 @@ def test_the_body_of_the_providers_own_sdk_is_understood_and_passed() -> None:
     )
     call = CHAT.parse(sent[0])
     assert (call.output_tokens_max, call.output_field, call.choices, call.input_parts) == (
-        7, "max_completion_tokens", 2, 3
+        7,
+        "max_completion_tokens",
+        2,
+        3,
     )
     same = CHAT.rewrite(call, model="gpt-4o", output_tokens=7, output_field=None, report_usage=True)
     assert same is call.body
@@ -224,8 +228,10 @@ def test_usage_of_a_stream_is_asked_for(options: dict[str, Any], expected: dict[
 
 def test_only_the_named_bytes_change() -> None:
     """White space, escapes and unknown members survive a rewrite."""
-    body = b'{\n  "messages": [{"role":"user","content":"\\u00e9  "}],\n  "model": "alias", "stream": true,\n  "x": 1e2}'
-    changed = CHAT.rewrite(CHAT.parse(body), model="real/\"1", output_tokens=5, output_field=None, report_usage=True)
+    body = (
+        b'{\n  "messages": [{"role":"user","content":"\\u00e9  "}],\n  "model": "alias", "stream": true,\n  "x": 1e2}'
+    )
+    changed = CHAT.rewrite(CHAT.parse(body), model='real/"1', output_tokens=5, output_field=None, report_usage=True)
     assert changed == (
         b'{"max_completion_tokens":5,"stream_options":{"include_usage":true},'
         + body[1:].replace(b'"alias"', b'"real/\\"1"')

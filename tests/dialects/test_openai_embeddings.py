@@ -11,9 +11,7 @@ from proxy.errors import Refusal
 EMBEDDINGS = DIALECTS["openai.embeddings"]
 
 
-@pytest.mark.parametrize(
-    ("given", "parts"), [("a text", 1), (["a", "b"], 2), ([1, 2, 3], 1), ([[1, 2], [3]], 2)]
-)
+@pytest.mark.parametrize(("given", "parts"), [("a text", 1), (["a", "b"], 2), ([1, 2, 3], 1), ([[1, 2], [3]], 2)])
 def test_texts_and_token_ids(given: Any, parts: int) -> None:
     """One part a text or list of ids."""
     call = EMBEDDINGS.parse(orjson.dumps({"model": "e", "input": given}))

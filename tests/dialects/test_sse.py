@@ -1,5 +1,7 @@
 """Events are cut where the standard says, whatever the chunks, and no byte is lost."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +24,7 @@ def framed(chunks: list[bytes]) -> tuple[list[bytes], bytes]:
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     marks = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
-    return [data[start:end] for start, end in zip(marks, marks[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(marks)]
 
 
 @given(STREAM, st.lists(st.integers(0, 500), max_size=12))
