@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -63,7 +64,7 @@ class Core:
         self.leaving = False
         self.connections: set[ClientConnection] = set()
         self._by_ip: Counter[str] = Counter()
-        self._idle: asyncio.Future[None] | None = None
+        self._waiter: asyncio.Future[None] | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         shortest = min(
             limits.head_seconds, limits.body_idle_seconds, limits.keepalive_seconds, limits.stall_seconds
@@ -88,6 +89,7 @@ class Core:
         if connection not in self.connections:
             return
         self.connections.remove(connection)
+        self._wake()
         self._by_ip[ip] -= 1
         if not self._by_ip[ip]:
             del self._by_ip[ip]
@@ -95,17 +97,24 @@ class Core:
     # Drivers
 
     def driver_ended(self) -> None:
-        """Wake who waits for the last one."""
-        if not self.active and self._idle is not None and not self._idle.done():
-            self._idle.set_result(None)
+        """One driver less."""
+        self.active -= 1
+        self._wake()
 
-    async def until_idle(self, seconds_max: float) -> bool:
-        """Wait until no driver runs; False where some still do after that time."""
-        if not self.active:
-            return True
-        self._idle = self.loop.create_future()
-        await asyncio.wait([self._idle], timeout=seconds_max)
-        return not self.active
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def until(self, condition: Callable[[], bool], seconds_max: float) -> bool:
+        """Wait until drivers or connections have ended so that `condition` holds; False when time is up first."""
+        deadline = self.loop.time() + seconds_max
+        while not condition():
+            remaining = deadline - self.loop.time()
+            if remaining <= 0:
+                return False
+            self._waiter = self.loop.create_future()
+            await asyncio.wait([self._waiter], timeout=remaining)
+        return True
 
     # Time
 

@@ -1,4 +1,8 @@
-"""mitmproxy as a library: the one version, the options set from code, no addon that keeps anything."""
+"""mitmproxy as a library: the one version, the options set from code, and none of its addons.
+
+A `Master` would import all addons (40 MB, a web server and a flow store among them) and answer hooks by
+them; hooks are answered by `hooks` here, so the layers need nothing but `Options`.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +11,20 @@ from pathlib import Path
 from typing import Any, Final
 
 from mitmproxy import version
-from mitmproxy.addons.proxyserver import Proxyserver
-from mitmproxy.master import Master
 from mitmproxy.options import Options
 
 VERSION: Final = "12.2.3"
 """The layers are internal to mitmproxy and change without notice; 12.3 embeds a compromised CA's key."""
 
-SETTINGS: Final[dict[str, Any]] = {
-    "mode": [],
-    "server": False,
-    "http2": True,
-    "http3": False,
-    "rawtcp": False,
-    "websocket": False,
-    "connection_strategy": "lazy",
-    "validate_inbound_headers": True,
-    "keep_host_header": True,
-}
+SETTINGS: Final[dict[str, Any]] = {"mode": [], "server": False, "http3": False, "rawtcp": False, "websocket": False}
 """The only options that are ever set, whatever config.yaml says, beside `confdir`."""
+ADDED: Final[dict[str, tuple[type, Any]]] = {
+    "connection_strategy": (str, "lazy"),
+    "keep_host_header": (bool, True),
+    "validate_inbound_headers": (bool, True),
+    "store_streamed_bodies": (bool, False),
+}
+"""Options that addons would define; layers that ask for them find the safe value."""
 _FORBIDDEN: Final = "emudhra"
 
 
@@ -37,12 +36,10 @@ def make_options(confdir: Path) -> Options:
     """Options for every layer. Raises EmbeddingError if they are not what the layers here were written for."""
     if version.VERSION != VERSION:
         raise EmbeddingError(f"mitmproxy {version.VERSION} is installed; this engine is written for {VERSION}")
-    for name in ("mitmproxy", "mitmproxy.proxy"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("mitmproxy").setLevel(logging.WARNING)
     options = Options()
-    master = Master(options)
-    master._legacy_log_events.uninstall()  # it would run on every log record of the whole process
-    master.addons.add(Proxyserver())  # type: ignore[no-untyped-call]
+    for name, (kind, value) in ADDED.items():
+        options.add_option(name, kind, value, "")
     options.update(confdir=str(confdir), **SETTINGS)  # type: ignore[no-untyped-call]
     check_options(options)
     return options
@@ -53,9 +50,8 @@ def check_options(options: Options) -> None:
     for name in options.keys():  # type: ignore[no-untyped-call]  # noqa: SIM118
         if _FORBIDDEN in name:
             raise EmbeddingError(f"mitmproxy has the option {name}, which signs with a compromised CA")
-        value = getattr(options, name)
         if name == "confdir":
             continue
-        wanted = SETTINGS.get(name, options.default(name))
+        value, wanted = getattr(options, name), SETTINGS.get(name, options.default(name))
         if value != wanted:
             raise EmbeddingError(f"the mitmproxy option {name} is {value!r}, not {wanted!r}")

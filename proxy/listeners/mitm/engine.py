@@ -62,6 +62,7 @@ class MitmEngine:
         )
         bound = {entry.name: (sockets or {}).get(entry.name) or _bind(entry) for entry in self._listeners}
         for entry in self._listeners:
+            bound[entry.name].setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
             server = await loop.create_server(
                 _factory(core, entry), sock=bound[entry.name], backlog=BACKLOG_COUNT
             )
@@ -97,14 +98,15 @@ class MitmEngine:
         core = self._core
         if core is None:
             return
-        idle = await core.until_idle(deadline_seconds)
+        idle = await core.until(lambda: not core.active, deadline_seconds)
         for connection in list(core.connections):
             connection.shut(cancel=not idle)
         if not idle:
-            await core.until_idle(CUT_SECONDS)
+            await core.until(lambda: not core.active, CUT_SECONDS)
         core.stop_sweep()
         for connection in list(core.connections):
             connection.transport.abort()
+        await core.until(lambda: not core.connections, CUT_SECONDS)
 
 
 def _factory(core: Core, listener: Listener) -> Any:

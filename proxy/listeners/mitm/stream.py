@@ -82,7 +82,6 @@ class Stream:
         try:
             await work
         finally:
-            self._core.active -= 1
             self._core.budget.give(self._charged)
             self._charged = 0
             self._pieces.clear()

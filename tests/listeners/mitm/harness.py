@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from proxy.config.schema import LimitsEntry, Listener
 from proxy.errors import Refusal
 from proxy.exchange import Headers
 from proxy.listeners.api import Arrival, ConnectVerdict, Downstream
+from proxy.listeners.mitm.connection import ClientConnection
 from proxy.listeners.mitm.engine import MitmEngine
 
 WAIT_SECONDS = 10.0
@@ -100,6 +100,17 @@ class Running:
         self.engine = engine
         self.policy = policy
         self.log = log
+        self.clients: list[Client] = []
+
+    @property
+    def connections(self) -> list[ClientConnection]:
+        """Those that the engine holds."""
+        core = self.engine._core
+        return [] if core is None else list(core.connections)
+
+    @property
+    def open_connections(self) -> int:
+        return len(self.connections)
 
     def address(self, name: str = "main") -> tuple[str, int]:
         return self.engine.addresses[name]
@@ -107,7 +118,9 @@ class Running:
     async def connect(self, name: str = "main", tls: ssl.SSLContext | None = None, **kwargs: Any) -> Client:
         host, port = self.address(name)
         reader, writer = await asyncio.open_connection(host, port, ssl=tls, **kwargs)
-        return Client(reader, writer)
+        client = Client(reader, writer)
+        self.clients.append(client)
+        return client
 
 
 class Client:
@@ -203,12 +216,17 @@ async def running(
     policy, log = policy or Policy(), Log()
     engine = MitmEngine(listeners or (listener(),), LimitsEntry(**limits), serve, policy, confdir, log)
     await engine.start()
-    logging.getLogger("mitmproxy").setLevel(logging.WARNING)
+    harness = Running(engine, policy, log)
     try:
-        yield Running(engine, policy, log)
+        yield harness
     finally:
         await engine.close(deadline_seconds=0.2)
+        for client in harness.clients:
+            client.close()
+            with suppress(OSError, TimeoutError):
+                await asyncio.wait_for(client.writer.wait_closed(), WAIT_SECONDS)
         assert engine.active == 0
+        assert harness.open_connections == 0
 
 
 async def until(condition: Callable[[], bool]) -> None:
