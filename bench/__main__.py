@@ -44,22 +44,23 @@ class Bench:
         self._peers = peers
         self._plan = plan
         self._folder = folder
-        self.unavailable: dict[str, str] = {}
+        self.complete = True
+        """Whether every gateway could be started."""
 
     def part(self, name: str) -> dict[str, Any]:
         """Measure one part. The gateways are started afresh for it."""
         print(f"{name}:", flush=True)
         folder = self._folder / name
         folder.mkdir()
-        streaming_part = name == "streams"
         with ExitStack() as stack:
-            upstream = start_streaming(folder, CHUNKS, CHUNK_MILLISECONDS) if streaming_part else start_fixed(folder)
+            upstream = start_streaming(folder, CHUNKS, CHUNK_MILLISECONDS) if name == "streams" else start_fixed(folder)
             stack.callback(upstream.server.stop)
+            unavailable: dict[str, str] = {}
             peers = [peer for peer in self._peers if name != "memory" or peer == "tollway"]
             gateways = {
                 peer: gateway
                 for peer in peers
-                if (gateway := self._start(peer, upstream, folder, stack, streaming=streaming_part)) is not None
+                if (gateway := self._start(peer, upstream, folder, stack, unavailable)) is not None
             }
             figures = self._measure(name, gateways, upstream, folder)
         versions = {peer: gateway.version for peer, gateway in gateways.items()}
@@ -70,18 +71,19 @@ class Bench:
             "quick": self._plan.quick,
             "machine": report.machine(),
             "versions": versions,
-            "unavailable": dict(self.unavailable),
+            "unavailable": unavailable,
             "commands": commands | {"upstream": upstream.server.command},
             **figures,
         }
 
     def _start(
-        self, peer: str, upstream: Upstream, folder: Path, stack: ExitStack, *, streaming: bool
+        self, peer: str, upstream: Upstream, folder: Path, stack: ExitStack, unavailable: dict[str, str]
     ) -> Gateway | None:
         try:
-            gateway = PEERS[peer].start(upstream.port, folder, streaming=streaming)
+            gateway = PEERS[peer].start(upstream.port, folder, streaming=folder.name == "streams")
         except BenchError as error:
-            self.unavailable[peer] = str(error).splitlines()[-1]
+            self.complete = False
+            unavailable[peer] = str(error).splitlines()[-1]
             print(f"  {peer} could not be started: {error}", flush=True)
             return None
         stack.callback(gateway.stop)
@@ -128,7 +130,7 @@ def main() -> int:
     result = {"targets": targets.judge(ordered), "parts": ordered}
     report.write(file, result)
     report.show(result)
-    return 1 if bench.unavailable else 0
+    return 0 if bench.complete else 1
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bench.process import ROOT
@@ -110,7 +111,7 @@ def show(result: Mapping[str, Any]) -> None:
     console.print(verdicts)
     for part, section in result["parts"].items():
         for name, reason in section["unavailable"].items():
-            console.print(f"[bold red]{part}: {name} could not be measured:[/] {reason}")
+            console.print(f"[bold red]{part}: {name} could not be measured:[/] {escape(reason)}")
 
 
 def earlier(file: Path) -> dict[str, Any]:
