@@ -38,6 +38,8 @@ MESSAGE_TOKENS: Final = 3
 """OpenAI's wrapping of one message: its start, the line after the role, its end."""
 PRIMING_TOKENS: Final = 3
 """The start of the answer's own message."""
+HARMONY_TOKENS: Final = 128
+"""The system message that servers of OpenAI's open models write around every request: date, effort, channels."""
 NAME_TOKENS: Final = 1
 TOOLS_TOKENS: Final = 16
 """The namespace around all tools."""
@@ -103,6 +105,8 @@ def count_call(call: Call, encoding: str, *, image_tokens_max: int | None = None
     if sum(map(len, pieces)) > TEXT_CHARS_MAX:
         return None
     vocabulary = encoding_of(encoding)
+    if encoding == "o200k_harmony":
+        tokens += HARMONY_TOKENS
     tokens += call.images * (image_tokens_max or 0)
     return tokens + sum([_count(piece, vocabulary) for piece in pieces])
 

@@ -10,6 +10,7 @@ import pytest
 
 from proxy.dialects import DIALECTS
 from proxy.dialects.base import Call
+from proxy.dialects.json_scan import scan
 from proxy.errors import Refusal
 
 MESSAGES = DIALECTS["anthropic.messages"]
@@ -55,6 +56,7 @@ def test_the_body_of_the_providers_own_sdk_is_understood_and_passed() -> None:
     assert (call.model, call.output_tokens_max, call.output_field, call.choices) == ("claude", 10, "max_tokens", 1)
     assert (call.input_parts, call.cache_write, call.unbounded) == (3, True, None)
     assert limited(call, 10) is call.body
+    assert scan(call.body).normal == call.body, "the quick way through the scan is made for such bodies"
 
 
 @pytest.mark.parametrize(

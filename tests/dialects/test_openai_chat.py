@@ -10,6 +10,7 @@ import pytest
 
 from proxy.dialects import DIALECTS
 from proxy.dialects.base import Call
+from proxy.dialects.json_scan import scan
 from proxy.errors import Refusal
 
 CHAT = DIALECTS["openai.chat"]
@@ -67,6 +68,7 @@ def test_the_body_of_the_providers_own_sdk_is_understood_and_passed() -> None:
     )
     same = CHAT.rewrite(call, model="gpt-4o", output_tokens=7, output_field=None, report_usage=True)
     assert same is call.body
+    assert scan(call.body).normal == call.body, "the quick way through the scan is made for such bodies"
 
 
 def test_a_stream_that_asks_for_usage() -> None:

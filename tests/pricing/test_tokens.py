@@ -14,6 +14,7 @@ from proxy.dialects import DIALECTS
 from proxy.pricing import tokens, vocabulary
 from proxy.pricing.tokens import (
     CUT_TOKENS,
+    HARMONY_TOKENS,
     TEXT_CHARS_MAX,
     WINDOW_CHARS,
     count,
@@ -200,7 +201,9 @@ def test_messages_with_their_wrapping() -> None:
     """OpenAI's own example of how to count: 3 a message, 1 a name, 3 to prime."""
     messages = [{"role": "system", "content": "hello world"}, {"role": "user", "name": "tom", "content": "hello world"}]
     expected = 2 * 3 + 3 + (1 + 2) + (1 + 2 + 1 + 1)
-    assert count_call(call("openai.chat", messages=messages), "cl100k_base") == expected
+    counted = call("openai.chat", messages=messages)
+    assert count_call(counted, "cl100k_base") == expected
+    assert count_call(counted, "o200k_harmony") == (count_call(counted, "o200k_base") or 0) + HARMONY_TOKENS
 
 
 def test_parts_tools_and_calls_count() -> None:
