@@ -1,5 +1,7 @@
 """What tests run in processes of their own: `python -m tests.ledger.child MODE DATABASE ...`."""
 
+# ruff: noqa: T201 (what it prints is what the tests read)
+
 from __future__ import annotations
 
 import asyncio

@@ -72,7 +72,8 @@ FAULTS = [
         {"a transfer goes between the accounts of its kind"},
     ),
     (
-        "UPDATE transfers SET credit = (SELECT id FROM accounts WHERE name = 'providers') WHERE origin = 1 AND kind = 1",
+        "UPDATE transfers SET credit = (SELECT id FROM accounts WHERE name = 'providers')"
+        " WHERE origin = 1 AND kind = 1",
         {"a transfer goes between the accounts of its kind", "the accounts of a book sum to zero"},
     ),
     (

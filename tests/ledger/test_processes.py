@@ -46,7 +46,8 @@ async def test_kill_9_counts_what_was_dispatched_in_full_and_frees_the_rest(tmp_
     expected = 2 * HOLDS_EACH * 100 + HOLDS_EACH * 40
     states = await ledger.cap_states((cap(CAP), cap(CAP, "key", "key_1")))
     assert [(state.spent, state.held) for state in states] == [(expected, 0)] * 2
-    ended = "SELECT substr(exchange_id, 1, instr(exchange_id, '-') - 1), state, holds.outcome, count(*) FROM holds GROUP BY 1"
+    kind = "substr(exchange_id, 1, instr(exchange_id, '-') - 1)"
+    ended = f"SELECT {kind}, state, outcome, count(*) FROM holds GROUP BY 1"
     assert rows(path, ended) == [
         ("committed", 3, "crashed", HOLDS_EACH),
         ("held", 4, "crashed", HOLDS_EACH),

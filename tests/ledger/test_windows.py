@@ -26,7 +26,9 @@ def test_a_day_is_local() -> None:
     assert window_bounds("day", ms("2026-07-01T23:59:59"), BERLIN) == (ms("2026-07-01"), ms("2026-07-02"))
 
 
-@pytest.mark.parametrize(("day", "following", "hours"), [("2026-03-29", "2026-03-30", 23), ("2026-10-25", "2026-10-26", 25)])
+@pytest.mark.parametrize(
+    ("day", "following", "hours"), [("2026-03-29", "2026-03-30", 23), ("2026-10-25", "2026-10-26", 25)]
+)
 def test_days_of_changing_clocks_have_23_or_25_hours(day: str, following: str, hours: int) -> None:
     """The day on which the clock is changed is one window, as long as it really is."""
     start, end = window_bounds("day", ms(f"{day}T12:00"), BERLIN)
