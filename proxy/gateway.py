@@ -108,8 +108,7 @@ class Gateway:
         generation.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         database = generation.state / LEDGER_FILE
         self.metrics = Metrics(
-            self.clock,
-            listeners=(listener.name for listener in generation.listeners),
+            clock=self.clock,
             models=generation.models,
             teams=generation.teams,
             upstreams=(*generation.upstreams, *generation.keyless_upstreams),

@@ -56,4 +56,5 @@ def _dearest(model: Model, input_tokens: int, output_tokens: int, *, cache_write
 def _output_limit(model: Model, call: Call) -> int:
     if call.dialect == "openai.embeddings":
         return 0
-    return min(call.output_tokens_max or model.output_tokens_default, model.output_tokens_max)
+    asked = call.output_tokens_max
+    return min(model.output_tokens_default if asked is None else asked, model.output_tokens_max)

@@ -76,11 +76,14 @@ async def _count(exchange: Exchange, call: Call, tried: Try, reader: UsageReader
     if reader.usage() is not None or tried.usage is not None or tried.outcome in ("garbage", "error_event"):
         return
     model, quote = exchange.model, exchange.quote
-    encoding = (model.encoding if model is not None else None) or _FALLBACK_ENCODING
-    counted_input = await tokens.count_call_async(call, encoding)
-    counted_output = await tokens.count_async(reader.output_text(), encoding)
-    if counted_input is None or counted_output is None or quote is None:
+    if model is None or quote is None:
         return
+    encoding = model.encoding or _FALLBACK_ENCODING
+    counted_input = await tokens.count_call_async(call, encoding, image_tokens_max=model.image_tokens_max)
+    counted_output = await tokens.count_async(reader.output_text(), encoding)
+    if counted_input is None or counted_output is None:
+        return
+    counted_output += reader.bytes_beyond
     exchange.usage = tried.usage = Usage(
         input_tokens=min(counted_input, quote.input_tokens),
         output_tokens=min(counted_output, quote.output_tokens * quote.choices) if quote.enforced else counted_output,

@@ -46,22 +46,29 @@ async def first_content(exchange: Exchange, response: Response, tried: Try, peek
 
 
 class _Withholder:
-    """Drops the events that exist only because we asked for the usage; everything else passes byte for byte."""
+    """Drops the events that exist only because we asked for the usage; everything else passes byte for byte.
 
-    __slots__ = ("_dialect", "_framer")
+    A stream with an event too large to hold passes unchanged from there on.
+    """
+
+    __slots__ = ("_dialect", "_framer", "_open")
 
     def __init__(self, dialect: str) -> None:
         self._dialect = DIALECTS[dialect]
         self._framer = EventFramer()
+        self._open = False
 
     def __call__(self, chunk: bytes) -> bytes:
+        if self._open:
+            return chunk
         if not chunk:
             return self._framer.rest()
-        kept = [
-            event
-            for event in self._framer.feed(chunk)
-            if b'"usage"' not in event or not self._dialect.withholds(event)
-        ]
+        try:
+            events = self._framer.feed(chunk)
+        except EventTooLarge as oversized:
+            self._open = True
+            return b"".join(oversized.events) + self._framer.rest()
+        kept = [event for event in events if b'"usage"' not in event or not self._dialect.withholds(event)]
         return kept[0] if len(kept) == 1 else b"".join(kept)
 
 

@@ -120,11 +120,8 @@ class SpendCapsPlugin(Plugin[SpendCapsSettings]):
         """The quote with counted input, where the model's vocabulary is known and the count is smaller."""
         if model.encoding is None or quote.counted:
             return None
-        count = await tokens.count_call_async(call, model.encoding)
-        if count is None:
-            return None
-        count += call.images * (model.image_tokens_max or 0)
-        if count >= quote.input_tokens:
+        count = await tokens.count_call_async(call, model.encoding, image_tokens_max=model.image_tokens_max)
+        if count is None or count >= quote.input_tokens:
             return None
         return priced(quote.with_input(count), model, call, provider_credential=own)
 

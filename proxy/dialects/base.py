@@ -61,6 +61,11 @@ class UsageReader(Protocol):
         ...
 
     @property
+    def bytes_beyond(self) -> int:
+        """Bytes of the answer that `output_text` lacks: at one token a byte, an upper estimate of their tokens."""
+        ...
+
+    @property
     def finished(self) -> bool:
         """The dialect's own end was seen (`[DONE]`, `message_stop`, or a whole JSON body)."""
         ...
