@@ -23,9 +23,10 @@ class IpLimitSettings(PluginSettings):
 
     exempt_loopback: bool = Field(default=False, description="Do not limit clients on loopback by address.")
     exempt_operations: frozenset[str] = Field(
-        default=frozenset({"local"}),
+        default=frozenset({"local", "plain"}),
         max_length=16,
-        description="Operations whose requests are not counted; 'local' is health and other endpoints of our own.",
+        description="Operations whose requests are not counted: 'local' is health and other endpoints of our own, "
+        "'plain' is plain HTTP to hosts that are none of ours.",
     )
     trusted_proxies: tuple[str, ...] = Field(
         default=(), max_length=256, description="CIDRs of load balancers that are believed about the client's address."

@@ -46,7 +46,8 @@ class KeyLimitPlugin(Plugin[KeyLimitSettings]):
 
     Tokens a minute: no quote is known yet, so the body's bytes / `bytes_per_token` and the output limit for every
     choice, at most the context window, are taken on the way in; the usage replaces them when the exchange ends.
-    A caller who is not known by a key of ours is counted by address in place of key and user.
+    A caller who is not known by a key of ours is counted by address in place of key and user; one who is not known
+    at all has no team either, and is counted for what is priced only.
     """
 
     name = "key_limit"
@@ -70,8 +71,8 @@ class KeyLimitPlugin(Plugin[KeyLimitSettings]):
         self._tiers = {tier: _Scope.of(scope) for tier, scope in limits.tiers.items()}
 
     async def __call__(self, exchange: Exchange, call_next: Next) -> Response:
-        identity = exchange.identity
-        if identity is None:
+        identity, priced = exchange.identity, exchange.operation.priced
+        if identity is None or (identity.kind is IdentityKind.ANONYMOUS and not priced):
             return await call_next(exchange)
         if exchange.generation is not self._generation:
             self._follow(exchange.generation)
@@ -84,7 +85,7 @@ class KeyLimitPlugin(Plugin[KeyLimitSettings]):
                 slots.append((f"{name}:{key}", scope.limits.streams))
         model, call = exchange.model, exchange.call
         estimate = 0 if model is None or call is None else self._estimate(model, call)
-        lease = self._lease(slots) if slots and exchange.operation.priced else None
+        lease = self._lease(slots) if slots and priced else None
         denied = self._counters.buckets.take(claims, estimate)
         if denied is not None:
             if lease is not None:
@@ -104,7 +105,8 @@ class KeyLimitPlugin(Plugin[KeyLimitSettings]):
                 ("user", counters.user, f"{team}/{identity.user}", self._user),
                 of_team,
             )
-        return ("key", counters.key, f"{identity.key_id}/{team}/{exchange.origin.peer}", of_key), of_team
+        of_address = ("key", counters.key, f"{identity.key_id}/{team}/{exchange.origin.peer}", of_key)
+        return (of_address,) if identity.kind is IdentityKind.ANONYMOUS else (of_address, of_team)
 
     def _estimate(self, model: Model, call: Call) -> int:
         output = model.output_tokens_default if call.output_tokens_max is None else call.output_tokens_max

@@ -9,7 +9,7 @@ from proxy.state.buckets import Accounts, Buckets
 from proxy.state.slots import Slots
 
 ENTRIES_MAX: Final = 65_536
-"""Accounts kept for one scope, about 250 bytes each."""
+"""Accounts kept for one scope, about 300 bytes each."""
 
 
 class Counters:

@@ -11,7 +11,7 @@ CREDENTIALS: Final = re.compile(
     | \b sk-[A-Za-z0-9_\-]{6,}                                  # OpenAI, Anthropic, OpenRouter, DeepSeek
     | \b (?:lld|bal)_[A-Za-z0-9_\-]{6,}                         # our own keys and balances
     | \b (?:gsk|hf|xai|nvapi|csk|tgp|pplx|r8|fw|sk|rk|pk|whsec|ghp|gho|ghs|glpat)[_\-]
-         (?=[A-Za-z0-9_\-]*[0-9])[A-Za-z0-9_\-]{8,}
+         (?=[A-Za-z0-9_\-]{0,80}[0-9])[A-Za-z0-9_\-]{8,}
     | \b AIza[A-Za-z0-9_\-]{20,}                                # Google
     | \b (?!req_|key_)[a-z][a-z0-9]{1,15}[_\-][0-9a-f]{32,}\b   # our keys under a configured prefix
     | \b (?:AKIA|ASIA|AIDA|AROA)[A-Z0-9]{12,}                   # AWS
@@ -52,7 +52,7 @@ _STRING: Final = (
     r"|'(?:[^'\\]|\\.|\\\Z)*(?:'|\Z))"
 )
 CONTENT_FIELDS: Final = re.compile(
-    rf"(\\?['\"](?:{_CONTENT_WORDS})\\?['\"]\s*:\s*)(?:{_STRING}|\[\s*(?:{_STRING}\s*,?\s*)+\]?)", re.DOTALL
+    rf"(\\?['\"](?:{_CONTENT_WORDS})\\?['\"]\s*:\s*)(?:{_STRING}|\[\s*(?:{_STRING}[\s,]*)+\]?)", re.DOTALL
 )
 """A JSON member or dict item that holds content, as a string or a list of strings; the name is group 1."""
 

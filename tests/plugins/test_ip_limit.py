@@ -16,7 +16,7 @@ from plugins.ip_limit.plugin import IpLimitPlugin, IpLimitSettings
 from proxy.config.schema import Bucket, Generation, Limits, ScopeLimits
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Finish
-from proxy.operations import LOCAL, MODELS
+from proxy.operations import LOCAL, MODELS, PLAIN
 from proxy.pricing.usage import Usage
 from proxy.state import Counters
 from tests.support.fakes import FakeClock, Rest, exchange, generation, origin
@@ -144,11 +144,12 @@ async def test_request_refused_for_its_streams_is_not_counted() -> None:
 
 
 async def test_only_priced_exchanges_take_slots_and_probes_take_nothing() -> None:
-    """A load balancer asking for health is never refused; the list of models counts as a request."""
+    """Health checks and others' web pages are never refused; the list of models counts as a request."""
     world = World(replace(requests(60, 2, 60), streams=1))
     await world.send()
     for _ in range(50):
         await world.send(operation=LOCAL)
+        await world.send(operation=PLAIN)
     await world.send(operation=MODELS)
 
     assert (await world.refusal(operation=MODELS)).code == "rate_limited"

@@ -14,7 +14,7 @@ from proxy.dialects import DIALECTS
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Finish
 from proxy.identities import Identity, IdentityKind
-from proxy.operations import MODELS
+from proxy.operations import LOCAL, MODELS
 from proxy.pricing.usage import Usage
 from proxy.state import Counters
 from tests.support.fakes import FakeClock, Rest, exchange, generation, identity, model, origin
@@ -230,6 +230,18 @@ async def test_what_is_not_priced_counts_as_a_request_without_tokens_or_slots() 
 
     assert (await world.refusal(operation=MODELS)).code == "rate_limited"
     assert len(world.counters.streams) == 0
+
+
+async def test_callers_not_known_at_all_are_counted_by_address_for_what_is_priced() -> None:
+    """The open model; nobody's requests count against everybody else's, and health is not counted."""
+    world = World(key=ONE, team=ONE)
+    nobody = Identity(IdentityKind.ANONYMOUS, "anonymous", "anonymous", "anonymous", "anonymous", "anonymous")
+    for _ in range(3):
+        await world.send(nobody, operation=LOCAL)
+    await world.send(nobody, peer="127.0.0.1")
+    await world.refusal(nobody, peer="127.0.0.1")
+
+    await world.send(nobody, peer="127.0.0.2")
 
 
 async def test_exchange_without_identity_passes() -> None:

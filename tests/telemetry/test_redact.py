@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
@@ -250,3 +251,17 @@ def test_any_base64_after_a_scheme_is_redacted(secret: bytes, before: str, schem
 def test_any_value_becomes_json(value: Any) -> None:
     """Redaction never fails and what it returns can be written."""
     json.dumps(redact(value))
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["a", "\\", "Bearer ", "eyJaaaaaaaaaaaaaa.", "://a:", "secret=", '"content":"', '"input": ["a",', "gsk_aaaaaaaa-", " ",
+     "-----BEGIN PRIVATE KEY-----", "input_value=", '\\"content\\": \\"a\\\\\\" ', '"input": ["a"' + " " * 100],
+)  # fmt: skip
+def test_hostile_text_costs_little(piece: str) -> None:
+    """No pattern runs away: a line of the longest text takes milliseconds of CPU, the limit leaves a factor of ten."""
+    text = piece * (TEXT_CHARS_MAX // len(piece))
+    before = time.process_time()
+    redact_text(text)
+
+    assert time.process_time() - before < 0.5
