@@ -255,8 +255,11 @@ def test_any_value_becomes_json(value: Any) -> None:
 
 @pytest.mark.parametrize(
     "piece",
-    ["a", "\\", "Bearer ", "eyJaaaaaaaaaaaaaa.", "://a:", "secret=", '"content":"', '"input": ["a",', "gsk_aaaaaaaa-", " ",
-     "-----BEGIN PRIVATE KEY-----", "input_value=", '\\"content\\": \\"a\\\\\\" ', '"input": ["a"' + " " * 100],
+    [
+        "a", "\\", "Bearer ", "eyJaaaaaaaaaaaaaa.", "://a:", "secret=", '"content":"', '"input": ["a",', " ",
+        "gsk_aaaaaaaa-", "-----BEGIN PRIVATE KEY-----", "input_value=", '\\"content\\": \\"a\\\\\\" ',
+        '"input": ["a"' + " " * 100,
+    ],
 )  # fmt: skip
 def test_hostile_text_costs_little(piece: str) -> None:
     """No pattern runs away: a line of the longest text takes milliseconds of CPU, the limit leaves a factor of ten."""
