@@ -26,20 +26,24 @@ def provider():
         yield running
 
 
-def openai_client(provider, **options):
-    """The official SDK, told not to retry."""
-    return openai.OpenAI(base_url=provider.url + "/v1", api_key=OPENAI_KEY, max_retries=0, **options)
+@pytest.fixture
+def chat(provider):
+    """The official OpenAI SDK, told not to retry."""
+    with openai.OpenAI(base_url=provider.url + "/v1", api_key=OPENAI_KEY, max_retries=0) as sdk:
+        yield sdk
 
 
-def anthropic_client(provider, **options):
-    """The official SDK, told not to retry."""
-    return anthropic.Anthropic(base_url=provider.url, api_key=ANTHROPIC_KEY, max_retries=0, **options)
+@pytest.fixture
+def messages(provider):
+    """The official Anthropic SDK, told not to retry."""
+    with anthropic.Anthropic(base_url=provider.url, api_key=ANTHROPIC_KEY, max_retries=0) as sdk:
+        yield sdk
 
 
-def test_openai_sdk_reads_a_whole_chat_completion(provider):
+def test_openai_sdk_reads_a_whole_chat_completion(provider, chat):
     """Text, finish reason, usage with details and the request id arrive typed."""
     provider.script(Behaviour(text="one two three", cached_tokens=5, reasoning_tokens=7))
-    answer = openai_client(provider).chat.completions.create(model="gpt-5", messages=MESSAGES)
+    answer = chat.chat.completions.create(model="gpt-5", messages=MESSAGES)
     assert answer.choices[0].message.content == "one two three"
     assert answer.choices[0].finish_reason == "stop"
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (9, 10)
@@ -48,50 +52,48 @@ def test_openai_sdk_reads_a_whole_chat_completion(provider):
     assert answer._request_id.startswith("req_")
 
 
-def test_openai_sdk_reads_a_stream_with_usage_only_if_asked(provider):
+def test_openai_sdk_reads_a_stream_with_usage_only_if_asked(chat):
     """The usage chunk has no choices and comes last, and only with include_usage."""
-    client = openai_client(provider)
     asked = list(
-        client.chat.completions.create(
+        chat.chat.completions.create(
             model="gpt-5", messages=MESSAGES, stream=True, stream_options={"include_usage": True}
         )
     )
-    plain = list(client.chat.completions.create(model="gpt-5", messages=MESSAGES, stream=True))
+    plain = list(chat.chat.completions.create(model="gpt-5", messages=MESSAGES, stream=True))
     assert asked[-1].choices == [] and asked[-1].usage.total_tokens == 14
     assert all(chunk.usage is None for chunk in plain)
     assert "".join(chunk.choices[0].delta.content or "" for chunk in plain) == Behaviour().text
 
 
-def test_openai_sdk_assembles_a_streamed_tool_call(provider):
+def test_openai_sdk_assembles_a_streamed_tool_call(provider, chat):
     """Arguments streamed in parts join to the scripted JSON."""
     provider.script(Behaviour(tool=("weather", '{"city":"Amsterdam"}')))
-    with openai_client(provider).chat.completions.stream(model="gpt-5", messages=MESSAGES) as stream:
+    with chat.chat.completions.stream(model="gpt-5", messages=MESSAGES) as stream:
         final = stream.get_final_completion()
     call = final.choices[0].message.tool_calls[0]
     assert (call.function.name, json.loads(call.function.arguments)) == ("weather", {"city": "Amsterdam"})
     assert final.choices[0].finish_reason == "tool_calls"
 
 
-def test_openai_sdk_reads_embeddings_and_models(provider):
+def test_openai_sdk_reads_embeddings_and_models(chat):
     """Base64 and float embeddings are the same numbers."""
-    client = openai_client(provider)
-    packed = client.embeddings.create(model="text-embedding-3-small", input=["a b", "c"])
-    floats = client.embeddings.create(model="text-embedding-3-small", input=["a b", "c"], encoding_format="float")
+    packed = chat.embeddings.create(model="text-embedding-3-small", input=["a b", "c"])
+    floats = chat.embeddings.create(model="text-embedding-3-small", input=["a b", "c"], encoding_format="float")
     assert packed.usage.prompt_tokens == 3
     assert packed.data[1].embedding == pytest.approx(floats.data[1].embedding, rel=1e-6)
-    assert "gpt-5" in [model.id for model in client.models.list()]
+    assert "gpt-5" in [model.id for model in chat.models.list()]
 
 
-def test_output_limit_cuts_the_answer(provider):
+def test_output_limit_cuts_the_answer(chat):
     """max_completion_tokens is honoured, and said so."""
-    answer = openai_client(provider).chat.completions.create(model="gpt-5", messages=MESSAGES, max_completion_tokens=2)
+    answer = chat.chat.completions.create(model="gpt-5", messages=MESSAGES, max_completion_tokens=2)
     assert (answer.usage.completion_tokens, answer.choices[0].finish_reason) == (2, "length")
 
 
-def test_anthropic_sdk_reads_a_message_with_thinking(provider):
+def test_anthropic_sdk_reads_a_message_with_thinking(provider, messages):
     """A signed thinking block precedes the text; cache figures are in the usage."""
     provider.script(Behaviour(text="one two", cached_tokens=11, cache_write_tokens=13))
-    message = anthropic_client(provider).messages.create(
+    message = messages.messages.create(
         model="claude-opus-4-5",
         max_tokens=2000,
         messages=MESSAGES,
@@ -104,10 +106,10 @@ def test_anthropic_sdk_reads_a_message_with_thinking(provider):
 
 
 @pytest.mark.parametrize("tool", [None, ("weather", '{"city":"Amsterdam"}')])
-def test_anthropic_sdk_assembles_a_stream(provider, tool):
+def test_anthropic_sdk_assembles_a_stream(provider, messages, tool):
     """Streamed text, thinking and tool input join to what the whole message has."""
     provider.script(Behaviour(text="one two", tool=tool))
-    with anthropic_client(provider).messages.stream(
+    with messages.messages.stream(
         model="claude-opus-4-5",
         max_tokens=2000,
         messages=MESSAGES,
@@ -121,40 +123,37 @@ def test_anthropic_sdk_assembles_a_stream(provider, tool):
         assert final.content[1].text == "one two" and final.usage.output_tokens == 2
 
 
-def test_anthropic_sdk_counts_tokens_and_lists_models(provider):
+def test_anthropic_sdk_counts_tokens_and_lists_models(messages):
     """The two unpriced endpoints speak Anthropic's format."""
-    client = anthropic_client(provider)
-    assert client.messages.count_tokens(model="claude-opus-4-5", messages=MESSAGES).input_tokens == 4
-    assert [model.type for model in client.models.list()] == ["model"] * 3
+    assert messages.messages.count_tokens(model="claude-opus-4-5", messages=MESSAGES).input_tokens == 4
+    assert [model.type for model in messages.models.list()] == ["model"] * 3
 
 
-def test_wrong_credentials_are_refused_in_both_dialects(provider):
+def test_wrong_credentials_are_refused_in_both_dialects(chat, messages):
     """Each SDK raises its AuthenticationError, so the envelopes are right."""
     with pytest.raises(openai.AuthenticationError) as refused:
-        openai_client(provider).with_options(api_key="sk-other").chat.completions.create(
-            model="gpt-5", messages=MESSAGES
-        )
+        chat.with_options(api_key="sk-other").chat.completions.create(model="gpt-5", messages=MESSAGES)
     assert refused.value.code == "invalid_api_key"
     with pytest.raises(anthropic.AuthenticationError):
-        anthropic_client(provider).with_options(api_key="sk-other").messages.create(
+        messages.with_options(api_key="sk-other").messages.create(
             model="claude-opus-4-5", max_tokens=10, messages=MESSAGES
         )
 
 
 @pytest.mark.parametrize("status", [400, 404, 429, 500, 503])
-def test_openai_sdk_raises_for_scripted_statuses(provider, status):
+def test_openai_sdk_raises_for_scripted_statuses(provider, chat, status):
     """The error's status, and the scripted retry-after, reach the caller."""
     provider.script(Behaviour(status=status, headers=(("retry-after", "2"),)))
     with pytest.raises(openai.APIStatusError) as failed:
-        openai_client(provider).chat.completions.create(model="gpt-5", messages=MESSAGES)
+        chat.chat.completions.create(model="gpt-5", messages=MESSAGES)
     assert (failed.value.status_code, failed.value.response.headers["retry-after"]) == (status, "2")
 
 
-def test_overloaded_is_anthropics_529(provider):
+def test_overloaded_is_anthropics_529(provider, messages):
     """529 comes with overloaded_error."""
     provider.script(Behaviour(status=529))
     with pytest.raises(anthropic.APIStatusError) as failed:
-        anthropic_client(provider).messages.create(model="claude-opus-4-5", max_tokens=10, messages=MESSAGES)
+        messages.messages.create(model="claude-opus-4-5", max_tokens=10, messages=MESSAGES)
     assert failed.value.status_code == 529
     assert failed.value.body["error"]["type"] == "overloaded_error"
 
@@ -226,13 +225,12 @@ async def test_echo_streams_both_ways(provider):
     assert (provider.requests[0].path, provider.requests[0].body) == ("/v1/uploads/1", b"firstsecond")
 
 
-def test_model_scripts_answer_every_request_of_theirs(provider):
+def test_model_scripts_answer_every_request_of_theirs(provider, chat):
     """Behaviours by model are not used up and leave the queue alone."""
     provider.script(Behaviour(text="always"), model="gpt-5-mini")
     provider.script(Behaviour(text="once"))
-    client = openai_client(provider)
     texts = [
-        client.chat.completions.create(model=model, messages=MESSAGES).choices[0].message.content
+        chat.chat.completions.create(model=model, messages=MESSAGES).choices[0].message.content
         for model in ("gpt-5-mini", "gpt-5", "gpt-5-mini", "gpt-5")
     ]
     assert texts == ["always", "once", "always", Behaviour().text]
