@@ -114,6 +114,7 @@ class Reading(Operation):
 
 class Flushing(Operation):
     __slots__ = ()
+    refusable = False
 
     def apply(self, books: Books) -> None:
         self.result = None

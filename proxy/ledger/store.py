@@ -6,17 +6,18 @@ import asyncio
 import secrets
 import sqlite3
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from proxy.clock import Clock
 from proxy.errors import Refusal
+from proxy.ledger.alarms import AlarmMetrics, Alarms
 from proxy.ledger.api import Attempt, Cap, CapState, Hold, HoldRequest, Settlement
 from proxy.ledger.audit import Finding, audit
 from proxy.ledger.books import AMOUNT_NANO_MAX, Books, HoldNotOpen
 from proxy.ledger.boots import FileLock, claim, sweeper_path
+from proxy.ledger.checkpoints import Checkpointer
 from proxy.ledger.operations import (
     Committing,
     Dispatching,
@@ -36,8 +37,8 @@ from proxy.pricing.money import Nano
 OPERATIONS_WAITING_MAX: Final = 10_000
 """Operations not yet durable; past it no hold is taken."""
 SWEEP_SECONDS: Final = 10.0
-CHECKPOINT_PAGES: Final = 4_000
-"""Length of the write-ahead log, in pages of 4 KiB, at which it is copied back into the file."""
+END_DELAY_SECONDS: Final = 0.005
+"""How long an end, for which nobody waits, may lie before it is written without company."""
 
 
 class LedgerClosed(Exception):
@@ -48,40 +49,23 @@ class BootTaken(Exception):
     """Another living process has opened the ledger under the same boot id."""
 
 
-class AlarmMetrics(Protocol):
-    """Where alarms are counted for the outside, too."""
-
-    def ledger_double_end(self) -> None: ...
-
-    def ledger_overage(self, nano: Nano) -> None: ...
-
-
-@dataclass(slots=True)
-class Alarms:
-    """What should never happen, counted since the start. Each is logged as an error, too."""
-
-    overages: int = 0
-    """Holds that were settled above what they had set aside."""
-    double_ends: int = 0
-    """Second ends of a hold; not applied."""
-    lost_ends: int = 0
-    """Ends that could not be written; the next start settles these holds in full."""
-    invalid_amounts: int = 0
-    """Settlements with an impossible amount; settled in full instead."""
-
-
 class SqliteLedger:
     """`proxy.ledger.api.Ledger` in one file. All methods are for the event loop of the first await."""
 
     def __init__(
-        self, path: Path, connection: sqlite3.Connection, books: Books, clock: Clock, log: Any, lock: FileLock
+        self,
+        path: Path,
+        connection: sqlite3.Connection,
+        books: Books,
+        clock: Clock,
+        log: Any,
+        lock: FileLock,
+        metrics: AlarmMetrics | None,
     ) -> None:
         self.path = path
         self.recovered = Recovered()
         """What was ended for dead processes, at open and since."""
-        self.alarms = Alarms()
-        self.metrics: AlarmMetrics | None = None
-        """Told of alarms, besides the log."""
+        self.alarms = Alarms(log, metrics)
         self._connection = connection
         self._clock = clock
         self._log = log
@@ -92,12 +76,17 @@ class SqliteLedger:
         self._outbox: list[Operation] = []
         self._unanswered: dict[Operation, None] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._posting = False
+        self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self._checkpointer = Checkpointer(path)
         self._writer = Writer(
             connection,
             books,
+            monotonic=clock.monotonic,
             delivered=self._wake,
             swept=self._sweep,
+            committed=self._checkpointer.committed,
             ended=self._writer_ended,
             sweep_seconds=SWEEP_SECONDS,
         )
@@ -112,7 +101,7 @@ class SqliteLedger:
         Raises BootTaken, SchemaTooNew, sqlite3.Error.
         """
         connection = connect(path)
-        connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
+        connection.execute("PRAGMA wal_autocheckpoint=0")
         books = Books(connection)
         recovered = recover(connection, books, path, clock.now_ms())
         boot = boot_id or secrets.token_hex(8)
@@ -124,11 +113,11 @@ class SqliteLedger:
             "INSERT INTO boots (boot, first_hold) VALUES (?, (SELECT coalesce(max(id), 0) + 1 FROM holds))", (boot,)
         )
         books.boot = int(row.lastrowid or 0)
-        ledger = cls(path, connection, books, clock, log, lock)
+        ledger = cls(path, connection, books, clock, log, lock, metrics)
         ledger.recovered = recovered
-        ledger.metrics = metrics
         if recovered.boots:
             log.warning("ledger_recovered", **_counts(recovered))
+        ledger._checkpointer.start()
         ledger._writer.start()
         return ledger
 
@@ -205,7 +194,7 @@ class SqliteLedger:
         self._closed = True
         self._post()
         self._writer.close()
-        await asyncio.get_running_loop().run_in_executor(None, self._writer.join)
+        await asyncio.to_thread(self._join)
         if self._open:
             self._log.error("ledger_closed_with_open_holds", holds=self._open)
         else:
@@ -223,27 +212,41 @@ class SqliteLedger:
         with closing(connect(self.path, create=False)) as connection:
             return prune(connection, before_ms=before_ms, zone=zone)
 
+    def _join(self) -> None:
+        self._writer.join()
+        self._checkpointer.stop()
+
     # -- the queue
 
     def _submit(self, operation: Operation) -> None:
         if self._closed:
             raise LedgerClosed("the ledger is closed")
         self._unanswered[operation] = None
-        if not self._outbox:
-            if self._loop is None:
-                self._loop = asyncio.get_running_loop()
-            # What one turn of the loop asks for is one handover: fewer wakes of the writer, larger batches.
-            self._loop.call_soon(self._post)
         self._outbox.append(operation)
+        if self._posting:
+            return
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        # What one turn of the loop asks for is one handover: fewer wakes of the writer, larger batches. An end
+        # goes with the next operation that somebody waits for.
+        if operation.future is not None:
+            self._posting = True
+            self._loop.call_soon(self._post)
+        elif self._timer is None:
+            self._timer = self._loop.call_later(END_DELAY_SECONDS, self._post)
 
     def _post(self) -> None:
+        self._posting = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._outbox:
             self._writer.put(self._outbox)
             self._outbox = []
 
     def _wake(self, batch: list[Operation]) -> None:
         try:
-            if self._loop is not None:
+            if batch and self._loop is not None:
                 self._loop.call_soon_threadsafe(self._answer, batch)
         except RuntimeError:
             self._log.error("ledger_loop_closed", operations=len(batch))
@@ -269,14 +272,14 @@ class SqliteLedger:
 
     def _may_end(self, hold: Hold, how: str) -> bool:
         if hold.ended:
-            self._note_double_end(hold, how)
+            self.alarms.double_end(hold, how)
             return False
         hold.ended = True
         return True
 
     def _enqueue_end(self, operation: Settling | Releasing) -> None:
         if self._closed:
-            self._note_lost(operation, "the ledger was closed before")
+            self.alarms.lost_end(operation.hold, "the ledger was closed before")
             return
         self._submit(operation)
 
@@ -285,52 +288,18 @@ class SqliteLedger:
             return
         hold = operation.hold
         if isinstance(operation.error, HoldNotOpen):
-            self._note_double_end(hold, "recovered")
+            self.alarms.double_end(hold, "recovered")
         elif operation.error is not None:
-            self._note_lost(operation, str(operation.error))
+            self.alarms.lost_end(hold, str(operation.error))
         else:
             self._open -= 1
             if isinstance(operation, Settling) and operation.result:
-                self._note_overage(hold, operation.settlement)
-
-    def _note_double_end(self, hold: Hold, how: str) -> None:
-        self.alarms.double_ends += 1
-        if self.metrics is not None:
-            self.metrics.ledger_double_end()
-        self._log.error("ledger_double_end", hold=hold.id, exchange_id=hold.request.exchange_id, how=how)
-
-    def _note_lost(self, operation: Settling | Releasing, why: str) -> None:
-        self.alarms.lost_ends += 1
-        hold = operation.hold
-        self._log.error("ledger_end_lost", hold=hold.id, exchange_id=hold.request.exchange_id, why=why)
-
-    def _note_overage(self, hold: Hold, settlement: Settlement) -> None:
-        request = hold.request
-        self.alarms.overages += 1
-        if self.metrics is not None:
-            over = max(settlement.charged - request.charged, (settlement.list or 0) - (request.list or 0))
-            self.metrics.ledger_overage(Nano(over))
-        self._log.error(
-            "ledger_overage",
-            hold=hold.id,
-            exchange_id=request.exchange_id,
-            held_nano=request.charged,
-            charged_nano=settlement.charged,
-            held_list_nano=request.list,
-            list_nano=settlement.list,
-        )
+                self.alarms.overage(hold, operation.settlement)
 
     def _checked(self, hold: Hold, settlement: Settlement) -> Settlement:
         if 0 <= settlement.charged <= AMOUNT_NANO_MAX and 0 <= (settlement.list or 0) <= AMOUNT_NANO_MAX:
             return settlement
-        self.alarms.invalid_amounts += 1
-        self._log.error(
-            "ledger_invalid_amount",
-            hold=hold.id,
-            exchange_id=hold.request.exchange_id,
-            charged=str(settlement.charged),
-            list=str(settlement.list),
-        )
+        self.alarms.invalid_amount(hold, settlement)
         request = hold.request
         return Settlement(request.charged, request.list, (), "invalid_amount", settlement.at_ms)
 

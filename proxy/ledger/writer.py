@@ -22,10 +22,10 @@ _UNWRITABLE: Final = (sqlite3.Error, OverflowError, ValueError)
 
 
 class Writer(threading.Thread):
-    """Takes lists of operations from a queue. All three callbacks are called on this thread.
+    """Takes lists of operations from a queue. All callbacks are called on this thread.
 
-    `delivered` gets each batch after its commit; `swept` is called every `sweep_seconds` or so when there is
-    nothing to write; `ended` once, however the thread ends.
+    `delivered` gets operations that were written, or failed for good; `committed` is called after that;
+    `swept` every `sweep_seconds` or so; `ended` once, however the thread ends.
     """
 
     def __init__(
@@ -33,7 +33,9 @@ class Writer(threading.Thread):
         connection: sqlite3.Connection,
         books: Books,
         *,
+        monotonic: Callable[[], float],
         delivered: Callable[[list[Operation]], None],
+        committed: Callable[[sqlite3.Connection], None],
         swept: Callable[[], None],
         ended: Callable[[], None],
         sweep_seconds: float,
@@ -41,12 +43,16 @@ class Writer(threading.Thread):
         super().__init__(name="ledger-writer", daemon=True)
         self._connection = connection
         self._books = books
+        self._monotonic = monotonic
         self._delivered = delivered
+        self._committed = committed
         self._swept = swept
         self._ended = ended
         self._sweep_seconds = sweep_seconds
+        self._next_sweep = monotonic() + sweep_seconds
         self._queue: SimpleQueue[list[Operation] | None] = SimpleQueue()
-        self._closing = threading.Event()
+        self._stopping = False
+        self._unwritten: list[Operation] = []
         self._pause = threading.Event()
         self._durability = Durability.NORMAL
 
@@ -56,45 +62,48 @@ class Writer(threading.Thread):
 
     def close(self) -> None:
         """Write what was handed over so far, then end the thread."""
-        self._closing.set()
         self._queue.put(None)
 
     def run(self) -> None:
-        """Until `close`, or a fault of ours: then `ended` fails what waits, so nobody waits for ever."""
+        """Until `close`, or a fault of ours: `ended` then fails what waits, so that nobody waits for ever."""
+        tries_left = CLOSE_RETRY_COUNT_MAX
         try:
-            stopping = False
-            while not stopping:
-                batch, stopping = self._collect()
+            while not self._stopping or (self._unwritten and tries_left):
+                if self._stopping:
+                    tries_left -= 1
+                batch = self._collect()
                 if batch:
                     self._write(batch)
-                    self._delivered(batch)
-                elif not stopping:
+                    self._committed(self._connection)
+                if not self._stopping and (not batch or self._monotonic() >= self._next_sweep):
+                    self._next_sweep = self._monotonic() + self._sweep_seconds
                     self._swept()
+            self._delivered(self._unwritten)
         finally:
             self._ended()
 
-    def _collect(self) -> tuple[list[Operation], bool]:
+    def _collect(self) -> list[Operation]:
+        # What could not be written comes first again, with whatever has arrived meanwhile.
+        batch, self._unwritten = self._unwritten, []
+        if self._stopping:
+            self._pause.wait(RETRY_SECONDS)
+            return batch
         try:
-            batch = self._queue.get(timeout=self._sweep_seconds)
-        except Empty:
-            return [], False
-        if batch is None:
-            return [], True
-        while len(batch) < BATCH_OPERATIONS_MAX:
-            try:
+            more = self._queue.get(timeout=RETRY_SECONDS if batch else self._sweep_seconds)
+            while more is not None:
+                batch += more
+                if len(batch) >= BATCH_OPERATIONS_MAX:
+                    return batch
                 more = self._queue.get_nowait()
-            except Empty:
-                break
-            if more is None:
-                return batch, True
-            batch.extend(more)
-        return batch, False
+            self._stopping = True
+        except Empty:
+            return batch
+        return batch
 
     def _write(self, batch: list[Operation]) -> None:
         for _ in range(STALE_RETRY_COUNT_MAX):
             try:
                 self._transact(batch)
-                return
             except StaleCounters:
                 self._books.rollback()
             except sqlite3.OperationalError as error:
@@ -102,9 +111,11 @@ class Writer(threading.Thread):
                 self._refuse(batch, error)
                 return
             except _UNWRITABLE:
-                self._books.rollback()
-                self._write_singly(batch)
+                break
+            else:
+                self._delivered(batch)
                 return
+        self._books.rollback()
         self._write_singly(batch)
 
     def _transact(self, batch: list[Operation]) -> None:
@@ -123,30 +134,16 @@ class Writer(threading.Thread):
         books.commit()
 
     def _refuse(self, batch: list[Operation], error: sqlite3.OperationalError) -> None:
-        # Holds are refused at once; ends are tried until they are written or the process closes.
-        ends = []
+        # Nobody waits for a file that cannot be written, but an end is kept until it is.
+        refused = []
         for operation in batch:
+            operation.error = error
             if operation.refusable:
                 operation.error = unwritable(error)
+                refused.append(operation)
             else:
-                ends.append(operation)
-        tries_left = CLOSE_RETRY_COUNT_MAX
-        while ends and tries_left:
-            self._pause.wait(RETRY_SECONDS)
-            if self._closing.is_set():
-                tries_left -= 1
-            try:
-                self._transact(ends)
-                return
-            except sqlite3.OperationalError as again:
-                error = again
-                self._books.rollback()
-            except _UNWRITABLE:
-                self._books.rollback()
-                self._write_singly(ends)
-                return
-        for operation in ends:
-            operation.error = error
+                self._unwritten.append(operation)
+        self._delivered(refused)
 
     def _write_singly(self, batch: list[Operation]) -> None:
         # One operation that can never be written must not take the others with it.
@@ -159,6 +156,9 @@ class Writer(threading.Thread):
             except _UNWRITABLE as error:
                 self._books.rollback()
                 operation.error = error
+                self._delivered([operation])
+            else:
+                self._delivered([operation])
 
 
 def unwritable(error: Exception) -> Refusal:

@@ -95,7 +95,7 @@ def state_of(path: Path, hold: Hold) -> int:
 def crash(ledger: SqliteLedger) -> None:
     """What kill -9 leaves: the writer stops, the kernel lets go of the locks, the file stays as it is."""
     ledger._writer.close()
-    ledger._writer.join()
+    ledger._join()
     ledger._closed = True
     ledger._connection.close()
     ledger._lock.release()
