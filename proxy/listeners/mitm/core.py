@@ -66,9 +66,7 @@ class Core:
         self._by_ip: Counter[str] = Counter()
         self._waiter: asyncio.Future[None] | None = None
         self._sweeper: asyncio.TimerHandle | None = None
-        shortest = min(
-            limits.head_seconds, limits.body_idle_seconds, limits.keepalive_seconds, limits.stall_seconds
-        )
+        shortest = min(limits.head_seconds, limits.body_idle_seconds, limits.keepalive_seconds, limits.stall_seconds)
         self._tick_seconds = min(TICK_SECONDS_MAX, shortest / 4)
 
     # Connections

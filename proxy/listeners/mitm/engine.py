@@ -63,9 +63,7 @@ class MitmEngine:
         bound = {entry.name: (sockets or {}).get(entry.name) or _bind(entry) for entry in self._listeners}
         for entry in self._listeners:
             bound[entry.name].setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
-            server = await loop.create_server(
-                _factory(core, entry), sock=bound[entry.name], backlog=BACKLOG_COUNT
-            )
+            server = await loop.create_server(_factory(core, entry), sock=bound[entry.name], backlog=BACKLOG_COUNT)
             self._servers.append(server)
             host, port = bound[entry.name].getsockname()[:2]
             self.addresses[entry.name] = (host, port)
@@ -122,6 +120,8 @@ def _bind(listener: Listener) -> socket.socket:
     except OSError as error:
         sock.close()
         reason = "the port is in use" if error.errno == errno.EADDRINUSE else str(error)
-        raise ListenError(f"listener {listener.name}: cannot listen on {listener.host}:{listener.port}: {reason}") from error
+        raise ListenError(
+            f"listener {listener.name}: cannot listen on {listener.host}:{listener.port}: {reason}"
+        ) from error
     sock.setblocking(False)
     return sock

@@ -6,10 +6,12 @@ from typing import Any, Final
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
+from h2.errors import ErrorCodes
 from h2.events import Event
-from h2.exceptions import DenialOfServiceError
+from h2.exceptions import DenialOfServiceError, FrameTooLargeError
 from hyperframe.frame import (
     DataFrame,
+    ExtensionFrame,
     Frame,
     GoAwayFrame,
     PingFrame,
@@ -30,7 +32,7 @@ CONTROL_FRAMES_MAX: Final = 1000
 """PING, SETTINGS, PRIORITY, unknown and empty DATA frames within FLOOD_SECONDS (CVE-2019-9512 and kin)."""
 FLOOD_SECONDS: Final = 10.0
 
-_CONTROL: Final = (PingFrame, SettingsFrame, PriorityFrame)
+_CONTROL: Final = (PingFrame, SettingsFrame, PriorityFrame, ExtensionFrame)
 
 
 class EngineH2(BufferedH2Connection):
@@ -78,13 +80,22 @@ class EngineH2(BufferedH2Connection):
         """A GOAWAY that ends no stream; h2's own would forbid to send anything after it."""
         return GoAwayFrame(0, last_stream_id=self.highest_inbound_stream_id, error_code=0).serialize()
 
+    def receive_data(self, data: bytes) -> list[Event]:
+        """As h2's, but a frame that is too large is refused by its header, not collected first."""
+        events: list[Event] = super().receive_data(data)
+        ahead = self.incoming_buffer._data
+        if len(ahead) >= 3 and int.from_bytes(ahead[:3]) > FRAME_BYTES_MAX:
+            self._terminate_connection(ErrorCodes.FRAME_SIZE_ERROR)
+            raise FrameTooLargeError("a frame is larger than SETTINGS_MAX_FRAME_SIZE")
+        return events
+
     def _receive_frame(self, frame: Frame) -> list[Event]:
         if isinstance(frame, RstStreamFrame):
             self._resets += 1
         elif isinstance(frame, DataFrame):
             if not frame.data and "END_STREAM" not in frame.flags:
                 self._controls += 1
-        elif isinstance(frame, _CONTROL) or frame.__class__ not in self._frame_dispatch_table:
+        elif isinstance(frame, _CONTROL):
             self._controls += 1
         if self._resets > RESETS_MAX or self._controls > CONTROL_FRAMES_MAX:
             raise DenialOfServiceError("too many frames that carry nothing")

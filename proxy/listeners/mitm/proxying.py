@@ -64,9 +64,7 @@ class Proxying:
             head.refusal = verdict.refusal
         await self._serve(stream, head, target, path, credential)
 
-    async def _connect(
-        self, stream: Http1Stream, head: Head, target: Target | None, credential: str | None
-    ) -> None:
+    async def _connect(self, stream: Http1Stream, head: Head, target: Target | None, credential: str | None) -> None:
         upstream: Upstream | None = None
         verdict = ConnectVerdict("refuse", refusal=head.refusal)
         if target is not None and head.refusal is None:

@@ -88,8 +88,8 @@ def _own_context(listener: Listener) -> SSL.Context:
 
 
 def _select_protocol(_connection: SSL.Connection, offered: list[bytes]) -> Any:
-    """The client's first that we speak."""
-    for protocol in offered:
-        if protocol in PROTOCOLS:
+    """Our first that the client speaks: who offers HTTP/2 at all was told to use it."""
+    for protocol in PROTOCOLS:
+        if protocol in offered:
             return protocol
     return SSL.NO_OVERLAPPING_PROTOCOLS

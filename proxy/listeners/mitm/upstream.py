@@ -36,7 +36,7 @@ class Upstream(asyncio.Protocol):
         self.closed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
+        self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         self.transport.pause_reading()  # until a layer is there to take what arrives
         self.server.state = ConnectionState.OPEN

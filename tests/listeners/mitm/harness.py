@@ -17,7 +17,7 @@ from proxy.listeners.api import Arrival, ConnectVerdict, Downstream
 from proxy.listeners.mitm.connection import ClientConnection
 from proxy.listeners.mitm.engine import MitmEngine
 
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 5.0
 """Longest a test waits for something that must happen."""
 
 
@@ -54,9 +54,7 @@ async def answer_refusals(arrival: Arrival, downstream: Downstream) -> bool:
     refusal = arrival.refusal
     if refusal is None:
         return False
-    await downstream.respond(
-        refusal.status, Headers(refusal.wire_headers()), refusal.envelope(), close=refusal.close
-    )
+    await downstream.respond(refusal.status, Headers(refusal.wire_headers()), refusal.envelope(), close=refusal.close)
     return True
 
 

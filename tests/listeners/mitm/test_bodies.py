@@ -157,7 +157,7 @@ async def test_early_answer_is_readable_in_mid_upload(confdir: Path, status: int
                 client.send(piece)
                 await client.writer.drain()
 
-        sending = asyncio.create_task(upload())
+        sending = asyncio.get_running_loop().create_task(upload())
         answer = await client.answer()
         assert (answer.status, answer.body) == (status, b"refused")
         assert answer.headers["connection"] == "close"

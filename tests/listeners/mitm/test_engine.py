@@ -82,7 +82,7 @@ async def test_drain_ends_idle_and_keeps_running_exchanges(confdir: Path) -> Non
         assert await idle.eof() == b""
         with pytest.raises(OSError):
             await engine.connect()
-        closing = asyncio.create_task(engine.engine.close(WAIT_SECONDS))
+        closing = asyncio.get_running_loop().create_task(engine.engine.close(WAIT_SECONDS))
         go.set()
         answer = await busy.answer()
         assert (answer.body, answer.headers["connection"]) == (b"done", "close")

@@ -32,7 +32,12 @@ async def test_request_reaches_serve_as_it_was_sent(confdir: Path) -> None:
         assert seen["authority"] == "Api.Test:80"
         assert seen["headers"] == [["Host", "Api.Test:80"], ["A", "1"], ["a", "2"], ["Content-Length", "3"]]
         assert seen["body"] == "abc"
-        assert (seen["listener"], seen["kind"], seen["peer"], seen["loopback"]) == ("main", "reverse", "127.0.0.1", True)
+        assert (seen["listener"], seen["kind"], seen["peer"], seen["loopback"]) == (
+            "main",
+            "reverse",
+            "127.0.0.1",
+            True,
+        )
         assert (seen["scheme"], seen["tls"], seen["http2"]) == ("http", False, False)
         assert seen["captured"] == [None, None]
 
@@ -44,7 +49,9 @@ async def test_connection_is_kept_between_requests(confdir: Path) -> None:
         for turn in range(20):
             assert (await client.ask(post(b"x" * turn))).json["body"] == "x" * turn
             assert (await client.ask(GET)).json["body"] == ""
-            chunked = b"POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: Chunked\r\n\r\n3;x=y\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+            chunked = (
+                b"POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: Chunked\r\n\r\n3;x=y\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+            )
             assert (await client.ask(chunked)).json["body"] == "abcde"
         assert engine.engine.traffic.connections == 1
 
@@ -82,7 +89,9 @@ async def test_request_trailers_are_dropped(confdir: Path) -> None:
     """They do not crash the layer, and the next request works."""
     async with running(confdir) as engine:
         client = await engine.connect()
-        chunked = b"POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nAuthorization: x\r\n\r\n"
+        chunked = (
+            b"POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nAuthorization: x\r\n\r\n"
+        )
         seen = (await client.ask(chunked)).json
         assert seen["body"] == "a"
         assert seen["headers"] == [["Host", "h"]]
@@ -143,7 +152,9 @@ async def test_refused_head_with_intact_framing_leaves_the_connection(
         assert (await client.ask(GET)).status == 200
 
 
-@pytest.mark.parametrize("garbage", [b"\x16\x03\x01\x02\x00\r\n\r\n", b"HELLO\r\n\r\n", b"GET / HTTP/1.1\n\n", b"PRI * HTTP/2.0\r\n\r\n"])
+@pytest.mark.parametrize(
+    "garbage", [b"\x16\x03\x01\x02\x00\r\n\r\n", b"HELLO\r\n\r\n", b"GET / HTTP/1.1\n\n", b"PRI * HTTP/2.0\r\n\r\n"]
+)
 async def test_what_is_no_request_gets_an_envelope_that_names_nobody(confdir: Path, garbage: bytes) -> None:
     """400 in the error envelope, closed; neither mitmproxy nor an address of ours is named."""
     async with running(confdir) as engine:
@@ -156,12 +167,16 @@ async def test_what_is_no_request_gets_an_envelope_that_names_nobody(confdir: Pa
         assert b"127.0.0.1" not in raw
 
 
-@pytest.mark.parametrize("chunk", [b"zz\r\n", b"-1\r\n", b"0x3\r\nabc\r\n", b"3\r\nabcd\r\n", b"1\nX", b"f" * 40 + b"\r\n"])
+@pytest.mark.parametrize(
+    "chunk", [b"zz\r\n", b"-1\r\n", b"0x3\r\nabc\r\n", b"3\r\nabcd\r\n", b"1\nX", b"f" * 40 + b"\r\n"]
+)
 async def test_bad_chunk_is_refused_and_closed(confdir: Path, chunk: bytes) -> None:
     """Whoever reads the body gets the refusal; the connection is not reused."""
     async with running(confdir) as engine:
         client = await engine.connect()
-        answer = await client.ask(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk + b"\r\n\r\n")
+        answer = await client.ask(
+            b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk + b"\r\n\r\n"
+        )
         assert (answer.status, answer.code) == (400, "invalid_request")
         assert answer.headers["connection"] == "close"
         assert await client.eof() == b""
@@ -348,7 +363,10 @@ async def test_close_is_said_and_done(confdir: Path) -> None:
         await downstream.respond(200, Headers(), b"x", close=arrival.request.path == "/close")
 
     async with running(confdir, serve) as engine:
-        for request in (b"GET /close HTTP/1.1\r\nHost: h\r\n\r\n", b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"):
+        for request in (
+            b"GET /close HTTP/1.1\r\nHost: h\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+        ):
             client = await engine.connect()
             answer = await client.ask(request)
             assert answer.headers["connection"] == "close"

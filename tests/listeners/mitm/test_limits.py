@@ -53,7 +53,7 @@ async def test_dripping_head_times_out(confdir: Path) -> None:
                 client.send(b"A: b\r\n")
                 await asyncio.sleep(0.05)
 
-        dripping = asyncio.create_task(drip())
+        dripping = asyncio.get_running_loop().create_task(drip())
         answer = await client.answer()
         dripping.cancel()
         assert (answer.status, answer.code) == (408, "request_timeout")
