@@ -34,13 +34,13 @@ def check(plugins: Sequence[Plugin[Any]]) -> None:
         if plugin.name in names:
             raise ChainError(f"plugin '{plugin.name}' stands in the chain twice: remove one")
         names.add(plugin.name)
-        if missing := plugin.requires - known:
+        if missing := set(plugin.requires - known):
             raise ChainError(
                 f"plugin '{plugin.name}' needs {_listed(missing)}, which no plugin before it provides"
             )
         known |= plugin.provides
     for plugin in plugins:
-        if missing := plugin.observes - known:
+        if missing := set(plugin.observes - known):
             raise ChainError(f"plugin '{plugin.name}' reads {_listed(missing)}, which no plugin provides")
     if missing := {*PRICED_FACTS, "usage"} - known:
         raise ChainError(
@@ -84,9 +84,9 @@ def _guarded(link: Next, log: Any) -> Next:
             raise
         except BaseException as error:
             log.error("exchange_failed", request_id=exchange.request_id, exc_info=error)
-            refusal = internal_error(exchange.request_id)
-            exchange.refusal = refusal
-            return Response.refused(refusal, dialect=exchange.operation.dialect)
+            fault = internal_error(exchange.request_id)
+            exchange.refusal = fault
+            return Response.refused(fault, dialect=exchange.operation.dialect)
 
     return guarded
 

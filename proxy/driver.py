@@ -77,8 +77,8 @@ class Driver:
             await run.fail()
         finally:
             run.stop_timers()
-            for error in exchange.finish(reason):
-                self.log.error("finish_failed", request_id=exchange.request_id, exc_info=error)
+            for raised in exchange.finish(reason):
+                self.log.error("finish_failed", request_id=exchange.request_id, exc_info=raised)
             self._on_end(exchange, reason)
             await run.close_stream()
 

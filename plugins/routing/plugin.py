@@ -92,7 +92,10 @@ class RoutingPlugin(Plugin[RoutingSettings]):
         response = await call_next(exchange)
         if response.stream is not None and tried.outcome == "served":
             response = await first_content(exchange, response, tried, self.settings.peek_bytes_max)
-        self.services.states.record(candidate.upstream, tried.outcome, self.services.clock.monotonic() - started)
+        took = self.services.clock.monotonic() - started
+        self.services.states.record(candidate.upstream, tried.outcome, took)
+        if tried.status:
+            self.services.metrics.upstream_answered(candidate.upstream, took)
         if tried.outcome not in ("served", "status"):
             self.services.log.warning(
                 "upstream_failed",

@@ -68,10 +68,17 @@ class SpendCapsPlugin(Plugin[SpendCapsSettings]):
         return found
 
     async def _hold(
-        self, exchange: Exchange, identity: Identity, model: Model, call: Call, quote: Quote, caps: dict[Cap, CapSetting]
+        self,
+        exchange: Exchange,
+        identity: Identity,
+        model: Model,
+        call: Call,
+        quote: Quote,
+        caps: dict[Cap, CapSetting],
     ) -> Hold:
         own = identity.provider_credential
         if caps and not quote.bounded:
+            self.services.metrics.hold_failed("unbounded_cost")
             raise Refusal(
                 "unbounded_cost",
                 f"This request uses {quote.unbounded_reason}. Its cost cannot be bounded, and a spend cap applies.",
@@ -89,13 +96,14 @@ class SpendCapsPlugin(Plugin[SpendCapsSettings]):
             except CapExceeded as full:
                 states = full.states
         clamped = self._clamped(quote, model, call, own, states, caps)
-        if clamped is None:
-            raise exhausted(states, quote)
-        exchange.quote = clamped
-        try:
-            return await self._try(exchange, identity, model, clamped, caps)
-        except CapExceeded as full:
-            raise exhausted(full.states, clamped) from full
+        if clamped is not None:
+            exchange.quote = quote = clamped
+            try:
+                return await self._try(exchange, identity, model, quote, caps)
+            except CapExceeded as full:
+                states = full.states
+        self.services.metrics.hold_failed("quota_exhausted")
+        raise exhausted(states, quote)
 
     async def _try(
         self, exchange: Exchange, identity: Identity, model: Model, quote: Quote, caps: dict[Cap, CapSetting]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -20,3 +21,10 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def key(edge: World) -> str:
     """A key of ours without caps."""
     return edge.gateway.make_key()
+
+
+@pytest.fixture
+def opened() -> Iterator[ExitStack]:
+    """Closes the clients that a test opened."""
+    with ExitStack() as stack:
+        yield stack

@@ -13,10 +13,10 @@ from tests.support.world import World
 BODY = json.dumps({"model": "gpt-4o", "messages": [{"role": "user", "content": "Say hello."}]})
 
 
-def curl(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["curl", "-sS", "-i", "--max-time", "20", *arguments], capture_output=True, text=True, timeout=30
-    )
+def curl(*arguments: str, body: str | None = None) -> subprocess.CompletedProcess[str]:
+    """`body` is handed over by standard input: `-d @-`."""
+    command = ["curl", "-sS", "-i", "--max-time", "20", *arguments]
+    return subprocess.run(command, input=body, capture_output=True, text=True, timeout=30)
 
 
 def test_readme_first_request(edge: World) -> None:
@@ -51,7 +51,7 @@ def test_expect_continue(edge: World, key: str) -> None:
     body = json.dumps({"model": "gpt-4o", "messages": [{"role": "user", "content": "x" * 200_000}]})
     run = curl(
         f"{edge.base_url}/chat/completions", "-H", f"Authorization: Bearer {key}", "-H", "Expect: 100-continue",
-        "-H", "Content-Type: application/json", "-d", body,
+        "-H", "Content-Type: application/json", "-d", "@-", body=body,
     )  # fmt: skip
     assert "HTTP/1.1 100" in run.stdout and "HTTP/1.1 200" in run.stdout
 

@@ -49,8 +49,20 @@ class States:
         self.recorded.append((upstream, outcome))
 
 
+class Answered:
+    """Remembers which upstreams gave a head."""
+
+    def __init__(self) -> None:
+        self.upstreams: list[str] = []
+
+    def upstream_answered(self, upstream: str, seconds: float) -> None:
+        self.upstreams.append(upstream)
+
+
 def build(**settings: Any) -> RoutingPlugin:
-    services = SimpleNamespace(clock=FakeClock(), ledger=MemoryLedger(), log=Log(), states=States())
+    services = SimpleNamespace(
+        clock=FakeClock(), ledger=MemoryLedger(), log=Log(), states=States(), metrics=Answered()
+    )
     return RoutingPlugin(RoutingSettings(backoff_milliseconds=0, **settings), services)  # type: ignore[arg-type]
 
 
@@ -112,6 +124,7 @@ async def test_failure_before_the_first_byte_tries_the_next(outcome: str, status
     assert [tried.outcome for tried in seen.route.tries] == [outcome, "served"]
     assert len(plugin.services.ledger.attempts) == 2
     assert plugin.services.states.recorded == [("a", outcome), ("b", "served")]
+    assert plugin.services.metrics.upstreams[-1] == "b"
 
 
 async def test_same_candidate_is_called_again_within_its_limit() -> None:

@@ -35,9 +35,13 @@ class Metrics:
 
     def __init__(self) -> None:
         self.crossed: list[tuple[str, str, str]] = []
+        self.failed: list[str] = []
 
     def soft_cap_crossed(self, scope: str, scope_id: str, window: str) -> None:
         self.crossed.append((scope, scope_id, window))
+
+    def hold_failed(self, reason: str) -> None:
+        self.failed.append(reason)
 
 
 def build(ledger: MemoryLedger) -> SpendCapsPlugin:
@@ -99,13 +103,14 @@ async def test_exhausted_cap_is_402_that_says_which_how_much_and_when() -> None:
     ledger = MemoryLedger({"team": 100_000_000_000 - 5})
     rest = Rest()
     with pytest.raises(Refusal) as refused:
-        await build(ledger)(quoted(under=generation(teams=(team(caps=(cap("100", "month"),)),))), rest)
+        await (plugin := build(ledger))(quoted(under=generation(teams=(team(caps=(cap("100", "month"),)),))), rest)
     assert (refused.value.status, refused.value.code) == (402, "quota_exhausted")
     assert refused.value.details is not None
     told = refused.value.details["cap"]
     assert (told["scope"], told["id"], told["window"], told["left_usd"]) == ("team", "default", "month", "0.000000005")
     assert told["resets_at"] == "2023-12-01T00:00:00Z"
     assert rest.seen == [] and ledger.holds == []
+    assert plugin.services.metrics.failed == ["quota_exhausted"]
 
 
 async def test_near_a_cap_the_input_is_counted_and_the_hold_shrinks() -> None:

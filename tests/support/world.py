@@ -70,7 +70,7 @@ MODELS: dict[str, Any] = {
         "encoding": "cl100k_base",
     },
     "claude-sonnet": {
-        "candidates": [{"upstream": "anthropic", "model": "claude-sonnet-4-5"}],
+        "candidates": [{"upstream": "anthropic", "model": "claude-sonnet-4-6"}],
         "price": {"input": "3", "output": "15", "cached_input": "0.30", "cache_write": "3.75", "cache_write_1h": "6"},
         "context": 200_000,
         "output_default": 1000,
