@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -48,16 +49,27 @@ async def test_announced_length_is_kept(provider, client):  # noqa: F811
     assert provider.requests[0].body == b"abcdefgh"
 
 
-@pytest.mark.parametrize("pieces", [(b"abc",), (b"abcdefgh", b"x")])
-async def test_body_that_belies_its_length_never_completes_a_request(provider, client, pieces):  # noqa: F811
-    """Too short or too long: the connection is closed, so nothing after it can be taken for a request."""
+async def test_body_shorter_than_announced_is_a_failure(provider, client):  # noqa: F811
+    """The request is cut, not left waiting for the rest."""
     fields = headers(**{"content-length": "8"})
     with pytest.raises((ValueError, UpstreamFailure)):
-        answer = await send(client, upstream(provider), path="/v1/files", body=pieces_of(*pieces), fields=fields)
+        answer = await send(client, upstream(provider), path="/v1/files", body=pieces_of(b"abc"), fields=fields)
         await answer.read(1 << 20)
-    await (await send(client, upstream(provider))).read(1 << 20)
-    assert provider.requests[1].connection != provider.requests[0].connection
+    await provider.until(lambda: bool(provider.requests) and provider.requests[0].cut)
     assert client.in_flight("scripted") == 0
+
+
+async def test_byte_beyond_the_announced_length_never_leaves(provider, client):  # noqa: F811
+    """It would be taken for the next request: it is not sent, and the connection is not used again."""
+    fields = headers(**{"content-length": "8"})
+    with contextlib.suppress(ValueError, UpstreamFailure):  # or the answer to the eight was there first
+        body = pieces_of(b"abcdefgh", b"x")
+        answer = await send(client, upstream(provider), path="/v1/files", body=body, fields=fields)
+        await answer.read(1 << 20)
+    assert (await send(client, upstream(provider))).status == 200
+    assert [seen.path for seen in provider.requests][-1] == "/v1/chat/completions"
+    assert len({seen.connection for seen in provider.requests}) == len(provider.requests)
+    assert all(seen.body in (b"", b"abcdefgh") for seen in provider.requests[:-1])
 
 
 async def test_failure_of_the_callers_body_is_the_callers(provider, client):  # noqa: F811
