@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from typing import Final
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 MODEL: Final = "{model}"
 PATH_CHARS_MAX: Final = 4096
@@ -22,7 +22,7 @@ _SEGMENT = r"[A-Za-z0-9._~@:+-]+"
 _TEMPLATE = re.compile(r"(?:/(?:[a-z0-9._~-]+|\{model\}))+")
 _MODEL = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*")
 _CUT = re.compile(r"[?#\x00].*", re.DOTALL)
-_DROPPED = re.compile(r"[\x00-\x20\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]")
+_DROPPED = re.compile(r"[\x01-\x20\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]")
 _SLASHES = re.compile(r"[/\\\ufffd\u2044\u2215\u29f8]+")
 """U+FFFD stands for bytes that are not UTF-8: an overlong slash is one."""
 
@@ -51,19 +51,34 @@ def foldings(path: str) -> set[str]:
     """
     if len(path) > PATH_CHARS_MAX:
         raise TooDeep
-    for _ in range(DECODE_ROUNDS_MAX):
-        decoded = unquote(path, errors="replace")
-        if decoded == path:
-            break
-        path = decoded
-    else:
-        raise TooDeep
-    path = unicodedata.normalize("NFKC", path).casefold()
+    plain = _settled(path)
     ways = set()
-    for spelling in (path, _CUT.sub("", path)):
-        segments = _SLASHES.sub("/", _DROPPED.sub("", spelling)).split("/")
+    for spelling in (_settled(plain.replace("\0", "")), _CUT.sub("", plain)):
+        segments = _SLASHES.sub("/", spelling).split("/")
         ways |= {_joined(segments, climb=True), _joined(segments, climb=False)}
     return ways
+
+
+def _settled(path: str) -> str:
+    """Decoded, compatibility forms and case folded, invisible characters dropped, until nothing changes."""
+    for _ in range(DECODE_ROUNDS_MAX):
+        plain = unicodedata.normalize("NFKC", _decoded(path)).casefold()
+        plain = _DROPPED.sub("", plain)
+        if plain == path:
+            return path
+        path = plain
+    raise TooDeep
+
+
+def _decoded(path: str) -> str:
+    """All layers of percent-encoding taken off, as bytes: a letter may be spread over several."""
+    raw = path.encode(errors="replace")
+    for _ in range(DECODE_ROUNDS_MAX):
+        inner = unquote_to_bytes(raw)
+        if inner == raw:
+            return raw.decode(errors="replace")
+        raw = inner
+    raise TooDeep
 
 
 def _joined(segments: list[str], *, climb: bool) -> str:

@@ -127,7 +127,7 @@ def problems_of(error: ValidationError, marks: Marks, model: type[BaseModel]) ->
         elif path not in seen:
             problems.append(marks.problem(path, _sentence(item)))
         seen.add(path)
-    return problems
+    return sorted(problems, key=lambda problem: (problem.line, problem.column))
 
 
 def _in_file(location: tuple[int | str, ...], marks: Marks) -> Path:

@@ -1,0 +1,137 @@
+"""The files that come with Tollway: whole, documented, and saying what their comments promise."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from proxy import discovery, shipped
+from proxy.cli.check import checked
+from proxy.config.load import POLICIES, load_generation
+from proxy.config.policies import (
+    BucketEntry,
+    CandidateEntry,
+    CapEntry,
+    CaptureEntry,
+    ModelEntry,
+    PriceEntry,
+    ScopeEntry,
+    TeamEntry,
+    TierEntry,
+)
+from proxy.config.schema import ConfigFile, DeadlinesEntry, LimitsEntry, ListenerEntry, UpstreamEntry
+
+ROOT = shipped.folder()
+KEYS = [
+    "OPENAI_API_KEY",
+    "ANTHROPIC_API_KEY",
+    "GEMINI_API_KEY",
+    "AZURE_OPENAI_API_KEY",
+    "GROQ_API_KEY",
+    "MISTRAL_API_KEY",
+    "NVIDIA_API_KEY",
+    "CEREBRAS_API_KEY",
+    "OPENROUTER_API_KEY",
+    "TOGETHER_API_KEY",
+    "DEEPSEEK_API_KEY",
+    "XAI_API_KEY",
+    "VLLM_API_KEY",
+]
+
+
+def test_every_shipped_file_is_there() -> None:
+    """What 'tollway init' writes is what a configuration needs."""
+    assert {Path(name).name for name in shipped.FILES} == {"config.yaml", *POLICIES}
+
+
+def test_the_shipped_configuration_is_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every plugin's settings and the chain's order."""
+    for name in KEYS:
+        monkeypatch.delenv(name, raising=False)
+    generation = checked(ROOT / "config.yaml")
+    assert [name for name, _ in generation.chain] == [
+        "cors", "audit", "ip_limit", "identity", "catalogue",
+        "key_limit", "pricing", "spend_caps", "routing", "metering",
+    ]  # fmt: skip
+
+
+def test_every_plugin_that_ships_stands_in_the_shipped_chain() -> None:
+    """Nothing is hidden from a reader of config.yaml."""
+    chain = [name for name, _ in load_generation(ROOT / "config.yaml", environment={}).chain]
+    assert set(discovery.built_in()) == set(chain)
+
+
+def test_without_any_key_only_the_demo_is_served() -> None:
+    """And it is open."""
+    generation = load_generation(ROOT / "config.yaml", environment={})
+    assert set(generation.models) == {"demo"}
+    assert generation.models["demo"].open
+    assert [name for name, model in generation.catalogue.items() if model.open] == ["demo"]
+
+
+def test_with_all_keys_every_model_is_served() -> None:
+    """Each model has a candidate among the shipped upstreams."""
+    generation = load_generation(ROOT / "config.yaml", environment=dict.fromkeys(KEYS, "k"))
+    assert not generation.unavailable_models
+    assert set(generation.unavailable) == {"ollama"}
+
+
+def test_every_listener_is_on_loopback_at_its_known_port() -> None:
+    """8402, 8403, 8404."""
+    generation = load_generation(ROOT / "config.yaml", environment={})
+    assert [(one.kind, one.port, one.loopback) for one in generation.listeners] == [
+        ("reverse", 8402, True),
+        ("regular", 8403, True),
+        ("admin", 8404, True),
+    ]
+
+
+def test_a_priced_model_never_undercuts_its_dearest_candidate() -> None:
+    """The caller's price covers what any candidate costs."""
+    for model in load_generation(ROOT / "config.yaml", environment={}).catalogue.values():
+        for candidate in model.candidates:
+            cost = model.list_rates(candidate)
+            assert cost is not None and model.rates is not None
+            assert model.rates.input >= cost.input, model.name
+            assert model.rates.output >= cost.output, model.name
+
+
+def test_only_the_demo_is_free() -> None:
+    """A zero in a price is a decision, not an omission."""
+    catalogue = load_generation(ROOT / "config.yaml", environment={}).catalogue
+    assert [name for name, model in catalogue.items() if model.rates is None or model.rates.free] == ["demo"]
+
+
+@pytest.mark.parametrize(
+    ("file", "shapes"),
+    [
+        ("config.yaml", (ConfigFile, ListenerEntry, UpstreamEntry, DeadlinesEntry, LimitsEntry)),
+        ("policies/models.yaml", (ModelEntry, PriceEntry, CandidateEntry)),
+        ("policies/tiers.yaml", (TierEntry,)),
+        ("policies/teams.yaml", (TeamEntry, CapEntry)),
+        ("policies/limits.yaml", (ScopeEntry, BucketEntry)),
+        ("policies/capture.yaml", (CaptureEntry,)),
+    ],
+)
+def test_every_key_is_documented_in_the_file_that_takes_it(file: str, shapes: tuple[type[BaseModel], ...]) -> None:
+    """A reader of the shipped file meets every key, in use or in a comment."""
+    text = (ROOT / file).read_text()
+    missing = [
+        key for shape in shapes for key in shape.model_fields if not re.search(rf"(?<![a-z_]){key}(?![a-z_])", text)
+    ]
+    assert missing == []
+
+
+def test_the_captured_providers_are_all_there() -> None:
+    """Fourteen, each with at least one priced path."""
+    generation = load_generation(ROOT / "config.yaml", environment={})
+    data = yaml.safe_load((ROOT / "policies" / "capture.yaml").read_text())["capture"]
+    assert set(data) == {
+        "openai", "anthropic", "azure", "google", "groq", "mistral", "nvidia", "cerebras", "openrouter", "together",
+        "deepseek", "xai", "ollama", "vllm",
+    }  # fmt: skip
+    assert all(any(operation.priced for _, operation in host.paths) for host in generation.capture)
