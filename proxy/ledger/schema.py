@@ -7,6 +7,7 @@ counter has spent by holds that were pruned into `days`.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 from pathlib import Path
@@ -171,5 +172,11 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
         raise SchemaTooNew(f"{path} was written by a newer Tollway (schema {version}, this one knows {VERSION})")
     if version == VERSION:
         return
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version={VERSION}; COMMIT;")
+    # SQLite does not wait for its lock while it changes the journal mode, so processes that start together do here.
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version={VERSION}; COMMIT;")
+    finally:
+        os.close(folder)

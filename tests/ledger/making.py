@@ -5,16 +5,21 @@ from __future__ import annotations
 import itertools
 import sqlite3
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from proxy.ledger.api import Attempt, AttemptOutcome, Basis, Cap, Hold, HoldRequest, Settlement
 from proxy.ledger.schema import connect
+from proxy.ledger.spend import SpendRow, spend
 from proxy.ledger.store import SqliteLedger
 from proxy.pricing.money import Nano
 from proxy.pricing.usage import Usage
 from tests.support.fakes import FakeClock, Log
 
+BERLIN = ZoneInfo("Europe/Berlin")
+FOREVER = 1 << 50
 _numbers = itertools.count()
 USAGE = Usage(100, 20, cached_tokens=40, reasoning_tokens=5)
 
@@ -101,3 +106,20 @@ def crash(ledger: SqliteLedger) -> None:
     ledger._lock.release()
     if ledger._sweeper is not None:
         ledger._sweeper.release()
+
+
+def ms(text: str, *, fold: int = 0) -> int:
+    return int(datetime.fromisoformat(text).replace(tzinfo=BERLIN, fold=fold).timestamp()) * 1000
+
+
+def report(path: Path, by: str, since_ms: int = 0, until_ms: int = FOREVER) -> list[SpendRow]:
+    with closing(connect(path, create=False)) as connection:
+        return spend(connection, by, since_ms=since_ms, until_ms=until_ms, zone=BERLIN)
+
+
+async def serve(
+    ledger: SqliteLedger, cost: int, text: str = "2026-07-01T12:00", fold: int = 0, **changes: object
+) -> None:
+    at = ms(text, fold=fold)
+    hold, attempt = await dispatched(ledger, request(100, *changes.pop("caps", ()), at_ms=at, **changes))
+    ledger.settle(hold, settlement(cost, attempt, at_ms=at + 5000))
