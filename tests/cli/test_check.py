@@ -1,0 +1,93 @@
+"""tollway check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from proxy import shipped
+from proxy.cli import app
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in shipped.FILES:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes((shipped.folder() / name).read_bytes())
+    return tmp_path
+
+
+def edit(path: Path, old: str, new: str) -> int:
+    """Replace the first place of `old`; its line."""
+    text = path.read_text()
+    path.write_text(text.replace(old, new, 1))
+    return text[: text.index(old)].count("\n") + 1
+
+
+def test_the_shipped_configuration_is_in_order(folder: Path) -> None:
+    """Exit 0 and one line."""
+    result = RUNNER.invoke(app, ["check", "--config", str(folder / "config.yaml")])
+    assert result.exit_code == 0
+    assert "are in order" in result.output
+
+
+def test_each_problem_is_a_line_with_its_place(folder: Path) -> None:
+    """In several files at once, plugin settings included; exit 1."""
+    config, models = folder / "config.yaml", folder / "policies" / "models.yaml"
+    settings = edit(config, "key_prefix: lld_", "key_prefx: lld_")
+    first = edit(models, "candidates: [openai]", "candidates: [opnai]")
+    result = RUNNER.invoke(app, ["check", "--config", str(config)])
+    assert result.exit_code == 1
+    assert result.output.splitlines() == [
+        f"{models}:{first}:18: models.gpt-4o.candidates[0].upstream: there is no upstream 'opnai' in config.yaml. "
+        "Did you mean 'openai'?"
+    ]
+    edit(models, "opnai", "openai")
+    result = RUNNER.invoke(app, ["check", "--config", str(config)])
+    assert result.output.splitlines() == [
+        f"{config}:{settings}:7: chain[3].identity.key_prefx: unknown key 'key_prefx'. Did you mean 'key_prefix'?"
+    ]
+
+
+def test_a_chain_in_which_nobody_provides_a_fact_is_refused(folder: Path) -> None:
+    """Removing a plugin closes a priced path, and check says so before the start does."""
+    config = folder / "config.yaml"
+    edit(config, "  - pricing ", "  # - pricing ")
+    result = RUNNER.invoke(app, ["check", "--config", str(config)])
+    assert result.exit_code == 1
+    assert "'quote', which no plugin" in result.output
+    assert result.output.startswith(f"{config}:")
+
+
+def test_json_holds_the_same_for_programs(folder: Path) -> None:
+    """File, line, column, key, message, suggestion."""
+    config = folder / "config.yaml"
+    assert orjson.loads(RUNNER.invoke(app, ["check", "--json", "--config", str(config)]).output) == {
+        "ok": True,
+        "problems": [],
+    }
+    line = edit(config, "heartbeat_seconds:", "heartbeat_second:")
+    result = RUNNER.invoke(app, ["check", "--json", "--config", str(config)])
+    assert result.exit_code == 1
+    assert orjson.loads(result.output)["problems"] == [
+        {
+            "file": str(config),
+            "line": line,
+            "column": 1,
+            "key": "heartbeat_second",
+            "message": "unknown key 'heartbeat_second'",
+            "suggestion": "heartbeat_seconds",
+        }
+    ]
+
+
+def test_without_a_configuration_it_says_how_to_get_one(tmp_path: Path) -> None:
+    """Exit 2."""
+    result = RUNNER.invoke(app, ["check", "--config", str(tmp_path / "config.yaml")])
+    assert result.exit_code == 2
+    assert "tollway init" in result.output
