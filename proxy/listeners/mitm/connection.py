@@ -212,7 +212,13 @@ class ClientConnection(asyncio.Protocol):
         self.phase = Phase.LINGERING
         self.deadline = self.loop.time() + LINGER_SECONDS
         self.resume_reading()
-        self.transport.write_eof()
+        self._write_eof()
+
+    def _write_eof(self) -> None:
+        try:
+            self.transport.write_eof()
+        except OSError:  # the client was faster: it has reset the connection
+            self.transport.abort()
 
     def close(self) -> None:
         """Close once what was written is out."""
@@ -338,7 +344,7 @@ class ClientConnection(asyncio.Protocol):
             self.close()
         elif self.phase is Phase.OPEN and self.client.state & ConnectionState.CAN_WRITE:
             self.client.state &= ~ConnectionState.CAN_WRITE
-            self.transport.write_eof()
+            self._write_eof()
 
     # The engine
 

@@ -83,7 +83,7 @@ class EngineH2(BufferedH2Connection):
     def receive_data(self, data: bytes) -> list[Event]:
         """As h2's, but a frame that is too large is refused by its header, not collected first."""
         events: list[Event] = super().receive_data(data)
-        ahead = self.incoming_buffer._data
+        ahead = self.incoming_buffer._data  # noqa: SLF001
         if len(ahead) >= 3 and int.from_bytes(ahead[:3]) > FRAME_BYTES_MAX:
             self._terminate_connection(ErrorCodes.FRAME_SIZE_ERROR)
             raise FrameTooLargeError("a frame is larger than SETTINGS_MAX_FRAME_SIZE")

@@ -13,12 +13,12 @@ from typing import Final
 from proxy.errors import Refusal
 from proxy.exchange import Headers
 
-_TOKEN: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_REQUEST_LINE: Final = re.compile(rf"({_TOKEN}) ([\x21-\x7e]+) HTTP/1\.([01])\r\n")
-_FIELDS: Final = re.compile(rf"(?:{_TOKEN}:[\t\x20-\x7e\xa0-\U0010ffff]*\r\n)*")
+_NAME: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_REQUEST_LINE: Final = re.compile(rf"({_NAME}) ([\x21-\x7e]+) HTTP/1\.([01])\r\n")
+_FIELDS: Final = re.compile(rf"(?:{_NAME}:[\t\x20-\x7e\xa0-\U0010ffff]*\r\n)*")
 _FIELD: Final = re.compile(r"([^:\r\n]+):([^\r\n]*)\r\n")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
-_LINE: Final = re.compile(rf"{_TOKEN} [\x21-\x7e]+")
+_LINE: Final = re.compile(rf"{_NAME} [\x21-\x7e]+")
 _LENGTH: Final = re.compile(r"[0-9]{1,18}")
 
 SINGLE: Final = ("host", "authorization", "x-api-key", "api-key", "x-goog-api-key", "proxy-authorization")

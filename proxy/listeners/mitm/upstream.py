@@ -83,7 +83,10 @@ class Upstream(asyncio.Protocol):
         """FIN, after what was written."""
         if self.server.state & ConnectionState.CAN_WRITE and not self.transport.is_closing():
             self.server.state &= ~ConnectionState.CAN_WRITE
-            self.transport.write_eof()
+            try:
+                self.transport.write_eof()
+            except OSError:  # the server was faster: it has reset the connection
+                self.transport.abort()
 
     def close(self) -> None:
         """Close once what was written is out, or time is up."""
