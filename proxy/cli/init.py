@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from proxy.cli.opening import fail
+from proxy.cli.program import program
 from proxy.shipped import FILES, folder
 
 
@@ -31,4 +32,6 @@ def init(
     for name in FILES:
         typer.echo(f"wrote {directory / name}")
     option = "" if directory == Path() else f" --config {shlex.quote(str(directory / 'config.yaml'))}"
-    typer.echo(f"\nNext:\n  tollway check{option}\n  tollway serve{option}\n  tollway keys create --user me{option}")
+    typer.echo("\nNext:")
+    for step in ("check", "serve", "keys create --user me"):
+        typer.echo(f"  {program()} {step}{option}")

@@ -12,6 +12,7 @@ import typer
 from proxy import __version__
 from proxy.cli.check import checked
 from proxy.cli.opening import DEFAULT_CONFIG, EXIT_FINDINGS, ConfigOption, JsonOption, fail
+from proxy.cli.program import program
 from proxy.config.problems import ConfigProblems
 from proxy.config.schema import Generation, Listener
 
@@ -64,17 +65,17 @@ def greeting(generation: Generation, addresses: Addresses, config: Path) -> Iter
     served = sorted({model.name for model in generation.models.values() if not model.open})
     if served:
         yield f"\n{len(served)} models need a Tollway key. Make one:"
-        yield f"  tollway keys create --user me{option}"
+        yield f"  {program()} keys create --user me{option}"
     if generation.unavailable_models:
         waiting = len({generation.catalogue[name].name for name in generation.unavailable_models})
-        yield f"\n{waiting} models wait for a provider's key, such as OPENAI_API_KEY: tollway models{option}"
+        yield f"\n{waiting} models wait for a provider's key, such as OPENAI_API_KEY: {program()} models{option}"
 
 
 def _use(listener: Listener, host: str, port: int) -> str:
     """The listener's address in the words a client needs."""
     where = _netloc(host, port)
     if listener.kind == "regular":
-        return f"HTTPS_PROXY=http://{where}   (with the CA of 'tollway ca path')"
+        return f"HTTPS_PROXY=http://{where}   (with the CA of '{program()} ca path')"
     scheme = "https" if listener.cert_file is not None else "http"
     if listener.kind == "admin":
         return f"{scheme}://{where}/metrics, /upstreams, /health"
