@@ -30,14 +30,19 @@ def head_bytes(status: int, headers: Headers, framing: str) -> bytes:
         if name in headers:
             headers = _without(headers)
             break
-    fields = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-    count = len(headers)
-    if fields.count("\r") != count or fields.count("\n") != count or "\0" in fields:
-        raise BadAnswer("a response header has a control character in it")
     try:
-        return f"{line}{fields}{framing}\r\n".encode()
+        return f"{line}{head_lines(headers)}{framing}\r\n".encode()
     except UnicodeEncodeError as error:
         raise BadAnswer("a response header is not UTF-8") from error
+
+
+def head_lines(headers: Headers) -> str:
+    """One line for each header. Raises BadAnswer."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    count = len(headers)
+    if lines.count("\r") != count or lines.count("\n") != count or "\0" in lines:
+        raise BadAnswer("a header has a control character in it")
+    return lines
 
 
 def fields(status: int, headers: Headers) -> list[tuple[bytes, bytes]]:

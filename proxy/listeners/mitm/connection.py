@@ -12,6 +12,7 @@ import asyncio
 import socket
 import struct
 from collections import deque
+from collections.abc import Iterable
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -78,6 +79,7 @@ class ClientConnection(asyncio.Protocol):
         self._upstream: Upstream | None = None
         self._target: Address = ("", 0)
         self._touched = 0.0
+        self._tunnel_ended: asyncio.Future[None] | None = None
         self._entered = False
         self._eof = False
         self._reading = True
@@ -249,19 +251,26 @@ class ClientConnection(asyncio.Protocol):
 
     def become(self, layer: Layer, early: bytes) -> None:
         """Another layer takes over; `early` is what the client sent ahead of it."""
-        self.layer = layer
-        self.resume_reading()
-        self.dispatch(events.Start())
-        if early:
-            self.dispatch(events.DataReceived(self.client, early))
+        if self.client_tls is None:
+            self.layer = layer
+            self.dispatch(events.Start())
+            if early:
+                self.dispatch(events.DataReceived(self.client, early))
+        else:
+            self.client_tls.child_layer = layer
+            self._run(self.client_tls.event_to_child(events.Start()))
+            if early:
+                self._run(self.client_tls.event_to_child(events.DataReceived(self.client, early)))
 
-    def tunnel(self, upstream: Upstream, target: Address) -> None:
-        """This connection is a tunnel from now on."""
+    def tunnel(self, upstream: Upstream, target: Address) -> asyncio.Future[None]:
+        """This connection is a tunnel from now on; the future is done when that has ended."""
         self.core.traffic.tunnels += 1
         self._upstream = upstream
         self._target = target
         self.touch()
         upstream.begin()
+        self._tunnel_ended = self.loop.create_future()
+        return self._tunnel_ended
 
     def touch(self) -> None:
         """A tunnel saw traffic."""
@@ -273,6 +282,8 @@ class ClientConnection(asyncio.Protocol):
         if upstream is None:
             return
         self._upstream = None
+        if self._tunnel_ended is not None and not self._tunnel_ended.done():
+            self._tunnel_ended.set_result(None)
         traffic = self.core.traffic
         traffic.tunnel_bytes_up += upstream.bytes_up
         traffic.tunnel_bytes_down += upstream.bytes_down
@@ -291,10 +302,15 @@ class ClientConnection(asyncio.Protocol):
     def dispatch(self, event: events.Event) -> None:
         """Give the layers an event and carry out what they ask. A layer that crashes ends the connection."""
         self._queue.append(event)
-        if self._busy:
-            return
+        if not self._busy:
+            self._run(())
+
+    def _run(self, asked: Iterable[commands.Command]) -> None:
+        """Carry out what a layer asks for, then what follows from that."""
         self._busy, sound = True, False
         try:
+            for command in asked:
+                self.execute(command)
             while self._queue:
                 for command in self.layer.handle_event(self._queue.popleft()):
                     self.execute(command)

@@ -36,7 +36,10 @@ class MitmEngine:
         connect_policy: ConnectPolicy,
         confdir: Path,
         log: Any,
+        authorities: Path | None = None,
     ) -> None:
+        """`authorities`: a PEM file of those that certify providers, for websockets; None: the public ones."""
+        self._authorities = authorities
         self._listeners = listeners
         self._limits = limits
         self._serve = serve
@@ -57,7 +60,7 @@ class MitmEngine:
             serve=self._serve,
             policy=self._policy,
             options=make_options(self._confdir),
-            certificates=Certificates(self._listeners, self._confdir),
+            certificates=Certificates(self._listeners, self._confdir, self._authorities),
             log=self._log,
         )
         bound = {entry.name: (sockets or {}).get(entry.name) or _bind(entry) for entry in self._listeners}

@@ -24,7 +24,7 @@ _LENGTH: Final = re.compile(r"[0-9]{1,18}")
 SINGLE: Final = ("host", "authorization", "x-api-key", "api-key", "x-goog-api-key", "proxy-authorization")
 """Fields that name the target or the payer: two of them are read differently by different parties."""
 
-HOP_BY_HOP: Final = (
+_HOP_BY_HOP: Final = (
     "connection",
     "keep-alive",
     "proxy-connection",
@@ -32,12 +32,12 @@ HOP_BY_HOP: Final = (
     "proxy-authenticate",
     "te",
     "trailer",
-    "transfer-encoding",
     "upgrade",
     "http2-settings",
     "expect",
 )
-_KEPT_ALWAYS: Final = frozenset({"host", "content-length"})
+"""`transfer-encoding` stays: it is how the gateway knows that a body of unknown length follows."""
+_KEPT_ALWAYS: Final = frozenset({"host", "content-length", "transfer-encoding"})
 
 
 class Unreadable(Exception):
@@ -143,7 +143,7 @@ def strip(head: Head) -> None:
         head.expect = headers["expect"].lower() == "100-continue" and head.minor == 1
     if "proxy-authorization" in headers:
         head.proxy_authorization = headers["proxy-authorization"]
-    for name in HOP_BY_HOP:
+    for name in _HOP_BY_HOP:
         if name in headers:
             headers.popall(name)
 

@@ -17,6 +17,7 @@ from mitmproxy.proxy.layers.tls import (
     TlsClienthelloHook,
     TlsFailedClientHook,
     TlsStartClientHook,
+    TlsStartServerHook,
 )
 from mitmproxy.tls import ClientHelloData, TlsData
 
@@ -46,6 +47,8 @@ def answer(connection: ClientConnection, hook: StartHook) -> None:
         _client_hello(connection, hook.data)
     elif isinstance(hook, TlsStartClientHook):
         _start_client_tls(connection, hook.data)
+    elif isinstance(hook, TlsStartServerHook):
+        connection.core.certificates.as_client(hook.data)
     elif isinstance(hook, TlsFailedClientHook):
         connection.core.log.debug("tls_failed", reason=connection.client.error, **connection.describe())
 

@@ -17,6 +17,7 @@ from proxy.exchange import Headers
 from proxy.listeners.mitm.answer import CONTINUE, LAST_CHUNK, bodiless, head_bytes, refusal_bytes
 from proxy.listeners.mitm.head import Head, Unreadable, parse
 from proxy.listeners.mitm.stream import NEVER, Stream
+from proxy.listeners.mitm.websocket import carry, request_head
 
 if TYPE_CHECKING:
     from proxy.listeners.mitm.connection import ClientConnection
@@ -107,6 +108,15 @@ class Http1Stream(Stream):
         if self._chunked:
             self._layer.connection.send(LAST_CHUNK)
         self._layer.answered(self)
+
+    async def forward(self, host: str, port: int, *, tls: bool, headers: Headers) -> None:
+        if self.gone or self.started:
+            return
+        head = request_head(self.head.target, host, port, tls=tls, headers=headers)
+        try:
+            await carry(self._layer.connection, self, head, (host, port), tls=tls)
+        except Refusal as refusal:
+            await self.refuse(refusal)
 
     def detach(self) -> bytes:
         """The connection becomes something else; returns what the client sent ahead."""

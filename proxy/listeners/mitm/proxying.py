@@ -131,6 +131,7 @@ class Proxying:
         early = stream.detach()
         connection.http = None
         connection.deadline = connection.loop.time() + self._core.limits.head_seconds
+        connection.resume_reading()
         connection.become(NextLayer(connection.context), early)
 
     def _tunnel(self, stream: Http1Stream, target: Target, upstream: Upstream) -> None:
@@ -141,6 +142,7 @@ class Proxying:
         connection.http = None
         connection.context.server = upstream.server
         connection.tunnel(upstream, target)
+        connection.resume_reading()
         connection.become(TCPLayer(connection.context, ignore=True), early)
 
     async def _serve(

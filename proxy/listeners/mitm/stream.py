@@ -237,4 +237,9 @@ class Stream:
         raise NotImplementedError
 
     async def forward(self, host: str, port: int, *, tls: bool, headers: Headers) -> None:
-        raise Refusal("not_found", "This endpoint cannot be upgraded to another protocol here.")
+        refusal = Refusal("not_found", "This connection cannot be upgraded to another protocol.")
+        await self.refuse(refusal)
+
+    async def refuse(self, refusal: Refusal) -> None:
+        """Answer a refusal of the engine's own."""
+        await self.respond(refusal.status, Headers(refusal.wire_headers()), refusal.envelope(), close=refusal.close)

@@ -6,6 +6,7 @@ import ipaddress
 from pathlib import Path
 from typing import Any, Final
 
+import certifi
 from cryptography import x509
 from mitmproxy.certs import CertStore
 from mitmproxy.options import CONF_BASENAME
@@ -21,13 +22,14 @@ KEY_BITS: Final = 2048
 class Certificates:
     """Made once an engine. Raises CertificateError at start, not at the first connection."""
 
-    def __init__(self, listeners: tuple[Listener, ...], confdir: Path) -> None:
+    def __init__(self, listeners: tuple[Listener, ...], confdir: Path, authorities: Path | None) -> None:
         self._own = {entry.name: _own_context(entry) for entry in listeners if entry.cert_file is not None}
         self._store: CertStore | None = None
         if any(entry.kind == "regular" for entry in listeners):
             confdir.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._store = CertStore.from_store(confdir, CONF_BASENAME, KEY_BITS)
         self._captured = _server_context()
+        self._towards_providers = _client_context(authorities)
 
     def as_listener(self, start: TlsData, listener: Listener) -> None:
         """Speak as the listener itself."""
@@ -44,6 +46,17 @@ class Certificates:
         connection.use_certificate(entry.cert.to_cryptography())
         connection.use_privatekey(entry.privatekey)
         connection.set_accept_state()
+        start.ssl_conn = connection
+
+    def as_client(self, start: TlsData) -> None:
+        """Speak to a provider: its certificate is verified against `authorities` and its name."""
+        name = start.conn.sni
+        if name is None:
+            return
+        connection = SSL.Connection(self._towards_providers)
+        expect_host(connection, name)
+        connection.set_alpn_protos([b"http/1.1"])
+        connection.set_connect_state()
         start.ssl_conn = connection
 
     @staticmethod
@@ -71,6 +84,31 @@ def _server_context() -> SSL.Context:
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
     context.set_alpn_select_callback(_select_protocol)
     return context
+
+
+def _client_context(authorities: Path | None) -> SSL.Context:
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_verify(SSL.VERIFY_PEER, None)
+    context.load_verify_locations(str(authorities) if authorities is not None else certifi.where())
+    return context
+
+
+def expect_host(connection: SSL.Connection, host: str) -> None:
+    """Send the name and have the certificate checked against it (OpenSSL's SSL_set1_host; pyOpenSSL has no call
+    for it, so as mitmproxy's own client side does)."""
+    lib, parameters = SSL._lib, SSL._lib.SSL_get0_param(connection._ssl)  # type: ignore[attr-defined]  # noqa: SLF001
+    lib.X509_VERIFY_PARAM_set_hostflags(parameters, lib.X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS)
+    try:
+        packed = ipaddress.ip_address(host).packed
+    except ValueError:
+        name = host.encode("idna")
+        connection.set_tlsext_host_name(name)
+        matched = lib.X509_VERIFY_PARAM_set1_host(parameters, name, len(name))
+    else:
+        matched = lib.X509_VERIFY_PARAM_set1_ip(parameters, packed, len(packed))
+    if matched != 1:
+        raise CertificateError(f"{host} cannot be verified")
 
 
 def _own_context(listener: Listener) -> SSL.Context:

@@ -208,11 +208,12 @@ async def running(
     *,
     listeners: tuple[Listener, ...] | None = None,
     policy: Policy | None = None,
+    authorities: Path | None = None,
     **limits: Any,
 ) -> AsyncIterator[Running]:
     """An engine on a port of its own, closed afterwards; fails the test if a driver or connection is left."""
     policy, log = policy or Policy(), Log()
-    engine = MitmEngine(listeners or (listener(),), LimitsEntry(**limits), serve, policy, confdir, log)
+    engine = MitmEngine(listeners or (listener(),), LimitsEntry(**limits), serve, policy, confdir, log, authorities)
     await engine.start()
     harness = Running(engine, policy, log)
     try:

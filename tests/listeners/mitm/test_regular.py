@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,27 +21,8 @@ from proxy.listeners.mitm.admission import split_authority
 from proxy.listeners.mitm.proxying import parse_credential
 from proxy.listeners.mitm.upstream import NotAdmitted, open_upstream
 from tests.listeners.mitm.h2client import H2Client, client_context
-from tests.listeners.mitm.harness import WAIT_SECONDS, Client, Policy, Running, listener, running, until
-
-REGULAR = (listener(kind="regular"),)
-CONNECT = b"CONNECT api.test:443 HTTP/1.1\r\nHost: api.test:443\r\n"
-
-
-def our_ca(confdir: Path, *protocols: str) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=str(confdir / "mitmproxy-ca-cert.pem"))
-    if protocols:
-        context.set_alpn_protocols(list(protocols))
-    return context
-
-
-async def captured(engine: Running, context: ssl.SSLContext, host: str = "api.test", port: int = 443) -> Client:
-    """CONNECT, then TLS with the name that was asked for."""
-    client = await engine.connect()
-    target = f"{host}:{port}".encode()
-    answer = await client.ask(b"CONNECT %b HTTP/1.1\r\nHost: %b\r\n\r\n" % (target, target), head_only=True)
-    assert answer.status == 200
-    await asyncio.wait_for(client.writer.start_tls(context, server_hostname=host), WAIT_SECONDS)
-    return client
+from tests.listeners.mitm.harness import WAIT_SECONDS, Client, Policy, Running, running, until
+from tests.listeners.mitm.proxied import CONNECT, REGULAR, captured, origin, our_ca, shout
 
 
 def basic(text: str) -> bytes:
@@ -335,38 +315,8 @@ def test_authorities_are_split_strictly(authority: str, target: tuple[str, int] 
 # Tunnels
 
 
-@asynccontextmanager
-async def origin(
-    handle: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any], context: ssl.SSLContext | None = None
-) -> AsyncIterator[int]:
-    """Somebody else's server; its port."""
-    writers: list[asyncio.StreamWriter] = []
-
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers.append(writer)
-        with suppress(OSError, asyncio.IncompleteReadError):
-            await handle(reader, writer)
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for writer in writers:
-            writer.transport.abort()
-            with suppress(OSError):
-                await writer.wait_closed()
-
-
 def tunnel_to(port: int) -> Policy:
     return Policy(lambda host, _port: ConnectVerdict("tunnel", address=("127.0.0.1", port)))
-
-
-async def shout(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Sends back what it gets, in capitals, and FIN after FIN."""
-    while data := await reader.read(65536):
-        writer.write(data.upper())
-    writer.write_eof()
 
 
 async def tunnelled(engine: Running) -> Client:
@@ -486,14 +436,16 @@ async def test_lost_server_ends_the_tunnel(confdir: Path) -> None:
 async def test_idle_tunnel_is_closed(confdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After TUNNEL_IDLE_SECONDS without a byte in either direction."""
     monkeypatch.setattr(connection_module, "TUNNEL_IDLE_SECONDS", 0.3)
-    async with origin(shout) as port:
-        async with running(confdir, listeners=REGULAR, policy=tunnel_to(port), head_seconds=0.2) as engine:
-            client = await tunnelled(engine)
-            for _ in range(5):
-                client.send(b"x")
-                await client.reader.readexactly(1)
-                await asyncio.sleep(0.1)
-            assert await client.eof() == b""
+    async with (
+        origin(shout) as port,
+        running(confdir, listeners=REGULAR, policy=tunnel_to(port), head_seconds=0.2) as engine,
+    ):
+        client = await tunnelled(engine)
+        for _ in range(5):
+            client.send(b"x")
+            await client.reader.readexactly(1)
+            await asyncio.sleep(0.1)
+        assert await client.eof() == b""
 
 
 async def test_unreachable_target_is_answered(confdir: Path) -> None:

@@ -1,0 +1,32 @@
+"""Which network addresses are public: the one rule behind every guard against requests to our own inside."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from typing import Final
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+RESOLVE_SECONDS_MAX: Final = 5.0
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+def is_public(address: Address) -> bool:
+    """Global once IPv4-mapped, 6to4, Teredo and NAT64 wrappings are taken off."""
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if address.teredo is not None:
+            inner = address.teredo[1]
+        if address in _NAT64:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_public(inner)
+    return address.is_global and not address.is_multicast
+
+
+async def resolve(host: str, port: int) -> list[Address]:
+    """All addresses of a name, or the address that `host` is. Raises OSError, UnicodeError or TimeoutError."""
+    async with asyncio.timeout(RESOLVE_SECONDS_MAX):
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [ipaddress.ip_address(info[4][0]) for info in found]
