@@ -39,6 +39,8 @@ class Operation(ABC):
 
 
 class Holding(Operation):
+    """Set amounts aside; the result is the Hold."""
+
     __slots__ = ("request",)
 
     def __init__(self, request: HoldRequest, future: asyncio.Future[Hold]) -> None:
@@ -50,6 +52,8 @@ class Holding(Operation):
 
 
 class Dispatching(Operation):
+    """Note a call about to be made; the result is the Attempt."""
+
     __slots__ = ("at_ms", "attempt")
 
     def __init__(self, attempt: Attempt, at_ms: int, future: asyncio.Future[Attempt]) -> None:
@@ -63,6 +67,8 @@ class Dispatching(Operation):
 
 
 class Committing(Operation):
+    """Note that the answer is about to go out."""
+
     __slots__ = ("hold",)
     durability = Durability.FULL
 
@@ -75,6 +81,8 @@ class Committing(Operation):
 
 
 class Settling(Operation):
+    """End a hold with real amounts; the result says whether they were above it."""
+
     __slots__ = ("hold", "settlement")
     refusable = False
 
@@ -88,6 +96,8 @@ class Settling(Operation):
 
 
 class Releasing(Operation):
+    """End a hold without cost."""
+
     __slots__ = ("at_ms", "hold", "reason")
     refusable = False
 
@@ -102,6 +112,8 @@ class Releasing(Operation):
 
 
 class Reading(Operation):
+    """Where caps stand; the result is a tuple of CapState."""
+
     __slots__ = ("caps",)
 
     def __init__(self, caps: tuple[Cap, ...], future: asyncio.Future[tuple[CapState, ...]]) -> None:
@@ -113,6 +125,8 @@ class Reading(Operation):
 
 
 class Flushing(Operation):
+    """Nothing to write: done when everything before it is durable."""
+
     __slots__ = ()
     refusable = False
 
