@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from proxy.errors import Refusal
 from proxy.exchange import Headers, Origin, Request
@@ -54,7 +54,7 @@ class Arrival:
     websocket: bool = False
 
 
-Serve = Callable[[Arrival, Downstream], Awaitable[None]]
+Serve = Callable[[Arrival, Downstream], Coroutine[Any, Any, None]]
 """The gateway's side: the whole life of one exchange. Never raises but CancelledError."""
 
 
@@ -63,9 +63,7 @@ class ConnectVerdict:
 
     __slots__ = ("action", "address", "refusal")
 
-    def __init__(
-        self, action: str, *, address: tuple[str, int] | None = None, refusal: Refusal | None = None
-    ) -> None:
+    def __init__(self, action: str, *, address: tuple[str, int] | None = None, refusal: Refusal | None = None) -> None:
         self.action = action
         """"capture" | "tunnel" | "refuse"."""
         self.address = address

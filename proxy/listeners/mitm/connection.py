@@ -21,6 +21,7 @@ from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layer import Layer
 from mitmproxy.proxy.layers.tls import ClientTLSLayer
+from OpenSSL import SSL
 
 from proxy.config.schema import Listener
 from proxy.exchange import ListenerKind
@@ -40,8 +41,6 @@ LINGER_SECONDS: Final = 5.0
 """After our FIN the client has this long to read its answer and close."""
 LINGER_BYTES_MAX: Final = 64 << 20
 """What it may go on sending meanwhile."""
-TUNNEL_IDLE_SECONDS: Final = 900.0
-"""A tunnel in which nothing moves for so long is closed."""
 WRITE_BUFFER_BYTES: Final = 64 << 10
 """Bytes waiting for the socket above which a driver has to wait."""
 _RESET: Final = struct.pack("ii", 1, 0)
@@ -76,10 +75,8 @@ class ClientConnection(asyncio.Protocol):
         self.admitted: set[Address] = set()
         """Where this connection, and no other, may be tunnelled to."""
         self.proxying: Proxying | None = None
-        self._upstream: Upstream | None = None
-        self._target: Address = ("", 0)
-        self._touched = 0.0
-        self._tunnel_ended: asyncio.Future[None] | None = None
+        self.upstream: Upstream | None = None
+        """The other side, where this connection is a tunnel."""
         self._entered = False
         self._eof = False
         self._reading = True
@@ -121,8 +118,8 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self.phase is Phase.OPEN:
-            if self._upstream is not None:
-                self.touch()
+            if self.upstream is not None:
+                self.upstream.touched = self.loop.time()
             self.dispatch(events.DataReceived(self.client, data))
         elif self.phase is Phase.LINGERING:
             self._discarded += len(data)
@@ -148,13 +145,13 @@ class ClientConnection(asyncio.Protocol):
             self.dispatch(events.ConnectionClosed(self.client))
         finally:
             self._wake()
-            if self._upstream is not None:
-                self._upstream.close()
+            if self.upstream is not None:
+                self.upstream.close()
 
     def pause_writing(self) -> None:
         self.congested = True
-        if self._upstream is not None:
-            self._upstream.transport.pause_reading()
+        if self.upstream is not None:
+            self.upstream.transport.pause_reading()
         self._unsent = self.transport.get_write_buffer_size()
         self._stalled = self.loop.time() + self.core.limits.stall_seconds
 
@@ -162,8 +159,8 @@ class ClientConnection(asyncio.Protocol):
         self.congested = False
         self._stalled = NEVER
         self._wake()
-        if self._upstream is not None and not self._upstream.transport.is_closing():
-            self._upstream.transport.resume_reading()
+        if self.upstream is not None and not self.upstream.transport.is_closing():
+            self.upstream.transport.resume_reading()
 
     def _wake(self) -> None:
         waiters, self._waiters = self._waiters, []
@@ -180,8 +177,11 @@ class ClientConnection(asyncio.Protocol):
         if self.client_tls is None:
             self.transport.write(data)
             return
-        for command in self.client_tls.send_data(data):
-            self.execute(command)
+        try:
+            for command in self.client_tls.send_data(data):
+                self.execute(command)
+        except SSL.Error:  # the client broke its TLS off
+            self.transport.abort()
 
     async def drained(self) -> None:
         """Wait until the client took enough of what was written, or is gone."""
@@ -243,7 +243,10 @@ class ClientConnection(asyncio.Protocol):
     def _close_notify(self) -> None:
         tls = self.client_tls
         if tls is not None and tls.tls is not None:
-            tls.tls.shutdown()
+            try:
+                tls.tls.shutdown()
+            except SSL.Error:  # the client broke its TLS off: there is nobody to notify
+                return
             for command in tls.tls_interact():
                 self.execute(command)
 
@@ -261,41 +264,6 @@ class ClientConnection(asyncio.Protocol):
             self._run(self.client_tls.event_to_child(events.Start()))
             if early:
                 self._run(self.client_tls.event_to_child(events.DataReceived(self.client, early)))
-
-    def tunnel(self, upstream: Upstream, target: Address) -> asyncio.Future[None]:
-        """This connection is a tunnel from now on; the future is done when that has ended."""
-        self.core.traffic.tunnels += 1
-        self._upstream = upstream
-        self._target = target
-        self.touch()
-        upstream.begin()
-        self._tunnel_ended = self.loop.create_future()
-        return self._tunnel_ended
-
-    def touch(self) -> None:
-        """A tunnel saw traffic."""
-        self._touched = self.loop.time()
-
-    def upstream_lost(self) -> None:
-        """The server's side of the tunnel is closed: its client follows, after what is still to be sent."""
-        upstream = self._upstream
-        if upstream is None:
-            return
-        self._upstream = None
-        if self._tunnel_ended is not None and not self._tunnel_ended.done():
-            self._tunnel_ended.set_result(None)
-        traffic = self.core.traffic
-        traffic.tunnel_bytes_up += upstream.bytes_up
-        traffic.tunnel_bytes_down += upstream.bytes_down
-        self.core.log.info(
-            "tunnel_ended",
-            host=self._target[0],
-            port=self._target[1],
-            bytes_up=upstream.bytes_up,
-            bytes_down=upstream.bytes_down,
-            **self.describe(),
-        )
-        self.close()
 
     # Events and commands
 
@@ -339,8 +307,8 @@ class ClientConnection(asyncio.Protocol):
             half = isinstance(command, commands.CloseTcpConnection) and command.half_close
             if command.connection is self.client:
                 self._close_client(half=half)
-            elif self._upstream is not None and command.connection is self._upstream.server:
-                self._upstream.half_close() if half else self._upstream.close()
+            elif self.upstream is not None and command.connection is self.upstream.server:
+                self.upstream.half_close() if half else self.upstream.close()
         elif isinstance(command, commands.StartHook):
             hooks.answer(self, command)
             if command.blocking:
@@ -351,8 +319,8 @@ class ClientConnection(asyncio.Protocol):
             raise TypeError(f"a layer asked for {type(command).__name__}")
 
     def _to_upstream(self, command: commands.SendData) -> None:
-        if self._upstream is not None and command.connection is self._upstream.server:
-            self._upstream.write(command.data)
+        if self.upstream is not None and command.connection is self.upstream.server:
+            self.upstream.write(command.data)
 
     def _close_client(self, *, half: bool) -> None:
         if not half:
@@ -369,8 +337,8 @@ class ClientConnection(asyncio.Protocol):
         if now >= self._stalled or (self.phase is not Phase.OPEN and now >= self.deadline):
             self._check_writes(now)
         elif self.phase is Phase.OPEN:
-            if self._upstream is not None:
-                if now >= self._touched + TUNNEL_IDLE_SECONDS:
+            if self.upstream is not None:
+                if self.upstream.idle(now):
                     self.transport.abort()
             elif self.http is not None:
                 self.http.check(now)
@@ -394,13 +362,6 @@ class ClientConnection(asyncio.Protocol):
         """No further exchange is begun on this connection."""
         if self.http is not None:
             self.http.retire()
-
-    def shut(self, *, cancel: bool) -> None:
-        """The engine closes: end the drivers that still run, and the connection."""
-        if cancel and self.http is not None:
-            self.http.cancel()
-        else:
-            self.close()
 
     def describe(self) -> dict[str, Any]:
         """For the log."""

@@ -60,7 +60,8 @@ class Core:
         self.budget = Budget(limits.body_bytes_in_flight_max)
         self.body_buffer_bytes = BODY_BUFFER_BYTES
         self.traffic = Traffic()
-        self.active = 0
+        self.drivers: set[asyncio.Task[None]] = set()
+        """Every exchange's, also of those whose client is gone."""
         self.leaving = False
         self.connections: set[ClientConnection] = set()
         self._by_ip: Counter[str] = Counter()
@@ -87,19 +88,15 @@ class Core:
         if connection not in self.connections:
             return
         self.connections.remove(connection)
-        self._wake()
+        self.wake()
         self._by_ip[ip] -= 1
         if not self._by_ip[ip]:
             del self._by_ip[ip]
 
     # Drivers
 
-    def driver_ended(self) -> None:
-        """One driver less."""
-        self.active -= 1
-        self._wake()
-
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """A driver or a connection has ended."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 

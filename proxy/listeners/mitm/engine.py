@@ -18,7 +18,7 @@ from proxy.listeners.mitm.tls import Certificates
 
 BACKLOG_COUNT: Final = 1024
 CUT_SECONDS: Final = 1.0
-"""What cancelled drivers have to settle before `close` returns."""
+"""What cancelled drivers have to settle, and last bytes to leave, before `close` returns."""
 
 
 class ListenError(Exception):
@@ -63,7 +63,7 @@ class MitmEngine:
             certificates=Certificates(self._listeners, self._confdir, self._authorities),
             log=self._log,
         )
-        bound = {entry.name: (sockets or {}).get(entry.name) or _bind(entry) for entry in self._listeners}
+        bound = _bind_all(self._listeners, sockets or {})
         for entry in self._listeners:
             bound[entry.name].setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
             server = await loop.create_server(_factory(core, entry), sock=bound[entry.name], backlog=BACKLOG_COUNT)
@@ -75,7 +75,7 @@ class MitmEngine:
     @property
     def active(self) -> int:
         """Drivers running."""
-        return 0 if self._core is None else self._core.active
+        return 0 if self._core is None else len(self._core.drivers)
 
     @property
     def traffic(self) -> Traffic:
@@ -99,11 +99,13 @@ class MitmEngine:
         core = self._core
         if core is None:
             return
-        idle = await core.until(lambda: not core.active, deadline_seconds)
+        if not await core.until(lambda: not core.drivers, deadline_seconds):
+            for driver in core.drivers:
+                driver.cancel()
+            await core.until(lambda: not core.drivers, CUT_SECONDS)
         for connection in list(core.connections):
-            connection.shut(cancel=not idle)
-        if not idle:
-            await core.until(lambda: not core.active, CUT_SECONDS)
+            connection.close()
+        await core.until(lambda: not core.connections, CUT_SECONDS)
         core.stop_sweep()
         for connection in list(core.connections):
             connection.transport.abort()
@@ -112,6 +114,19 @@ class MitmEngine:
 
 def _factory(core: Core, listener: Listener) -> Any:
     return lambda: ClientConnection(core, listener)
+
+
+def _bind_all(listeners: tuple[Listener, ...], given: Mapping[str, socket.socket]) -> dict[str, socket.socket]:
+    """All or none."""
+    bound: dict[str, socket.socket] = {}
+    try:
+        for entry in listeners:
+            bound[entry.name] = given.get(entry.name) or _bind(entry)
+    except ListenError:
+        for name in bound.keys() - given.keys():
+            bound[name].close()
+        raise
+    return bound
 
 
 def _bind(listener: Listener) -> socket.socket:

@@ -362,11 +362,6 @@ class Http1Layer(Layer):
             self._deaf = True
             self.connection.finish()
 
-    def cancel(self) -> None:
-        """End the running driver."""
-        if self._stream is not None:
-            self._stream.cancel()
-
     def abandon(self) -> None:
         """The connection is lost."""
         self._eof()

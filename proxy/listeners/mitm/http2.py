@@ -172,7 +172,10 @@ class Http2Layer(Layer):
         elif isinstance(event, events.Start):
             self.h2.initiate_connection()
             self.flush()
-            self._rest()
+            if self.connection.core.leaving:
+                self.retire()
+            else:
+                self._rest()
         return _NOTHING
 
     handle_event = _handle_event  # type: ignore[assignment]
@@ -353,11 +356,6 @@ class Http2Layer(Layer):
         if not self._over:
             self.connection.send(self.h2.farewell())
             self._end_if_done()
-
-    def cancel(self) -> None:
-        """End the running drivers."""
-        for stream in list(self._streams.values()):
-            stream.cancel()
 
     def abandon(self) -> None:
         """The connection is lost."""

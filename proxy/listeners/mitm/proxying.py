@@ -61,7 +61,8 @@ class Proxying:
         """http:// through the proxy: an ordinary exchange, once the policy knows the host."""
         if target is not None and head.refusal is None:
             verdict = await self._decide(target, credential)
-            head.refusal = verdict.refusal
+            if verdict.action not in ("capture", "tunnel"):
+                head.refusal = verdict.refusal or _REFUSED
         await self._serve(stream, head, target, path, credential)
 
     async def _connect(self, stream: Http1Stream, head: Head, target: Target | None, credential: str | None) -> None:
@@ -141,7 +142,7 @@ class Proxying:
         early = stream.detach()
         connection.http = None
         connection.context.server = upstream.server
-        connection.tunnel(upstream, target)
+        upstream.begin(target)
         connection.resume_reading()
         connection.become(TCPLayer(connection.context, ignore=True), early)
 

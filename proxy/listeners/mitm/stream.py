@@ -7,8 +7,8 @@ two protocols fill in how bytes are framed, how reading is held back and how an 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final
 
 from proxy.errors import Refusal
 from proxy.exchange import Headers, Request
@@ -73,20 +73,22 @@ class Stream:
 
     # The driver
 
-    def launch(self, work: Awaitable[None]) -> None:
+    def launch(self, work: Coroutine[Any, Any, None]) -> None:
         """Start the driver: the whole life of the exchange is this one task."""
-        self._core.active += 1
-        self._task = self._core.loop.create_task(self._drive(work))
+        task = self._task = self._core.loop.create_task(work)
+        self._core.drivers.add(task)
+        task.add_done_callback(self._finished)
 
-    async def _drive(self, work: Awaitable[None]) -> None:
-        try:
-            await work
-        finally:
-            self._core.budget.give(self._charged)
-            self._charged = 0
-            self._pieces.clear()
-            self._ended()
-            self._core.driver_ended()
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        """A callback, not a `finally`: it also runs where the client left before the driver's first step."""
+        self._core.drivers.discard(task)
+        self._core.budget.give(self._charged)
+        self._charged = 0
+        self._pieces.clear()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._core.log.error("driver_failed", exc_info=error)
+        self._ended()
+        self._core.wake()
 
     def _ended(self) -> None:
         """A driver that left its client without an end: 500 where nothing was sent, else a cut."""
@@ -99,11 +101,6 @@ class Stream:
 
     def _last_resort(self) -> None:
         raise NotImplementedError
-
-    def cancel(self) -> None:
-        """End the driver."""
-        if self._task is not None:
-            self._task.cancel()
 
     def leave(self) -> None:
         """The client is gone. The driver is told, or cancelled where it did not ask to be told."""

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 CONNECT_SECONDS: Final = 10.0
 CLOSE_SECONDS: Final = 5.0
 """What was written last has this long to reach the other side."""
+TUNNEL_IDLE_SECONDS: Final = 900.0
+"""A tunnel in which nothing moves for so long is closed."""
 WRITE_BUFFER_BYTES: Final = 64 << 10
 
 Address = tuple[str, int]
@@ -32,6 +34,10 @@ class Upstream(asyncio.Protocol):
         self.transport: asyncio.Transport
         self.bytes_up = 0
         self.bytes_down = 0
+        self.touched = 0.0
+        """Loop time at which something moved, either way."""
+        self._target: Address = ("", 0)
+        self._ended: asyncio.Future[None] | None = None
         self._eof = False
         self.closed = False
 
@@ -46,7 +52,7 @@ class Upstream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.bytes_down += len(data)
-        self._owner.touch()
+        self.touched = self._owner.loop.time()
         self._owner.dispatch(events.DataReceived(self.server, data))
 
     def eof_received(self) -> bool:
@@ -60,7 +66,27 @@ class Upstream(asyncio.Protocol):
         self.server.state = ConnectionState.CLOSED
         if not self._eof:
             self._owner.dispatch(events.ConnectionClosed(self.server))
-        self._owner.upstream_lost()
+        self._end()
+
+    def _end(self) -> None:
+        """Its client follows, after what is still to be sent to it."""
+        if self._ended is None:
+            return
+        if not self._ended.done():
+            self._ended.set_result(None)
+        owner, (host, port) = self._owner, self._target
+        owner.upstream = None
+        owner.core.traffic.tunnel_bytes_up += self.bytes_up
+        owner.core.traffic.tunnel_bytes_down += self.bytes_down
+        owner.core.log.info(
+            "tunnel_ended",
+            host=host,
+            port=port,
+            bytes_up=self.bytes_up,
+            bytes_down=self.bytes_down,
+            **owner.describe(),
+        )
+        owner.close()
 
     def pause_writing(self) -> None:
         self._owner.pause_reading()
@@ -68,10 +94,21 @@ class Upstream(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._owner.resume_reading()
 
-    def begin(self) -> None:
-        """Somebody takes what the server sends."""
+    def begin(self, target: Address) -> asyncio.Future[None]:
+        """Its owner's connection is a tunnel to `target` from now on; the future is done when that has ended."""
+        owner = self._owner
+        owner.core.traffic.tunnels += 1
+        owner.upstream = self
+        self._target = target
+        self._ended = owner.loop.create_future()
+        self.touched = owner.loop.time()
         if not self.transport.is_closing():
             self.transport.resume_reading()
+        return self._ended
+
+    def idle(self, now: float) -> bool:
+        """Nothing moved for too long."""
+        return now >= self.touched + TUNNEL_IDLE_SECONDS
 
     def write(self, data: bytes) -> None:
         """Send towards the server."""

@@ -170,7 +170,7 @@ async def carry(connection: ClientConnection, stream: Http1Stream, head: bytes, 
         context.server.sni = target[0]
         secure = ServerTLSLayer(context)
         secure.child_layer, layer = layer, secure
-    ended = connection.tunnel(upstream, target)
+    ended = upstream.begin(target)
     try:
         connection.pause_reading()  # nothing more of the client's until there is somebody to send it to
         connection.become(layer, early)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from proxy.config.schema import LimitsEntry, Listener
 from proxy.errors import Refusal
 from proxy.exchange import Headers
-from proxy.listeners.api import Arrival, ConnectVerdict, Downstream
+from proxy.listeners.api import Arrival, ConnectVerdict, Downstream, Serve
 from proxy.listeners.mitm.connection import ClientConnection
 from proxy.listeners.mitm.engine import MitmEngine
 
@@ -46,7 +46,7 @@ class Policy:
         return self.verdict(question["host"], question["port"])
 
 
-Handler = Callable[[Arrival, Downstream], Awaitable[None]]
+Handler = Serve
 
 
 async def answer_refusals(arrival: Arrival, downstream: Downstream) -> bool:

@@ -114,6 +114,28 @@ async def test_close_cuts_what_does_not_end(confdir: Path) -> None:
         assert engine.engine.active == 0
 
 
+async def test_close_ends_drivers_whose_client_is_gone(confdir: Path) -> None:
+    """One that reads an answer on for its usage is cancelled at the deadline, too."""
+    gone, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def serve(arrival: Arrival, downstream: Downstream) -> None:
+        downstream.on_gone(gone.set)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    async with running(confdir, serve) as engine:
+        client = await engine.connect()
+        client.send(GET)
+        await until(lambda: engine.engine.active == 1)
+        client.close()
+        await asyncio.wait_for(gone.wait(), WAIT_SECONDS)
+        await engine.engine.close(0.05)
+        assert cancelled.is_set()
+        assert engine.engine.active == 0
+
+
 async def test_crashing_layer_ends_its_connection_and_driver(confdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is left half open, nobody goes on working for it; other connections live."""
     began, ended = asyncio.Event(), asyncio.Event()

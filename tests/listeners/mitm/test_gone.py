@@ -159,6 +159,22 @@ async def test_client_that_closes_after_its_answer_is_not_gone(confdir: Path) ->
         assert not told
 
 
+async def test_client_that_never_waits_leaves_nothing(confdir: Path) -> None:
+    """Request and FIN in one segment: the driver may not even begin, and none is left."""
+
+    async def serve(arrival: Arrival, downstream: Downstream) -> None:
+        await asyncio.Event().wait()
+
+    async with running(confdir, serve) as engine:
+        for _ in range(20):
+            client = await engine.connect()
+            client.send(GET)
+            client.writer.write_eof()
+            assert await client.eof() == b""
+        await until(lambda: engine.engine.active == 0)
+        await until(lambda: engine.open_connections == 0)
+
+
 async def test_callback_registered_too_late_is_called(confdir: Path) -> None:
     """The client may leave before the driver's first step."""
     told = asyncio.Event()

@@ -16,7 +16,7 @@ import trustme
 from proxy.errors import Refusal
 from proxy.exchange import Headers
 from proxy.listeners.api import Arrival, ConnectVerdict, Downstream
-from proxy.listeners.mitm import connection as connection_module
+from proxy.listeners.mitm import upstream as upstream_module
 from proxy.listeners.mitm.admission import split_authority
 from proxy.listeners.mitm.proxying import parse_credential
 from proxy.listeners.mitm.upstream import NotAdmitted, open_upstream
@@ -405,8 +405,8 @@ async def test_slow_side_of_a_tunnel_holds_the_other_back(confdir: Path, side: s
         else:
             await asyncio.sleep(0.5)
         connection = engine.connections[0]
-        assert connection._upstream is not None
-        pending = connection.transport.get_write_buffer_size() + connection._upstream.transport.get_write_buffer_size()
+        assert connection.upstream is not None
+        pending = connection.transport.get_write_buffer_size() + connection.upstream.transport.get_write_buffer_size()
         assert pending < 1 << 20
         taken.set()
 
@@ -435,7 +435,7 @@ async def test_lost_server_ends_the_tunnel(confdir: Path) -> None:
 
 async def test_idle_tunnel_is_closed(confdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After TUNNEL_IDLE_SECONDS without a byte in either direction."""
-    monkeypatch.setattr(connection_module, "TUNNEL_IDLE_SECONDS", 0.3)
+    monkeypatch.setattr(upstream_module, "TUNNEL_IDLE_SECONDS", 0.3)
     async with (
         origin(shout) as port,
         running(confdir, listeners=REGULAR, policy=tunnel_to(port), head_seconds=0.2) as engine,
