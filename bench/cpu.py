@@ -50,3 +50,16 @@ def resident_bytes(root: int) -> int:
             continue
         total += sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Rss:"))
     return total
+
+
+def thread_seconds(pid: int) -> dict[int, tuple[str, float, float]]:
+    """Thread id -> name, user seconds and system seconds, for the living threads of one process."""
+    seen = {}
+    for task in (PROC / str(pid) / "task").iterdir():
+        try:
+            name, text = (task / "comm").read_text().strip(), (task / "stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        user, system = (int(ticks) / TICKS_PER_SECOND for ticks in text[text.rindex(")") + 2 :].split()[11:13])
+        seen[int(task.name)] = (name, user, system)
+    return seen

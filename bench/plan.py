@@ -28,7 +28,7 @@ class Plan:
 FULL: Final = Plan(
     quick=False,
     rounds=5,
-    warm_seconds=3,
+    warm_seconds=5,
     load_seconds=8,
     latency_requests=3000,
     latency_requests_slow=500,

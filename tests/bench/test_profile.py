@@ -10,7 +10,7 @@ from bench.profile import group_of, parse
 
 def test_frames_and_counts_are_read() -> None:
     """`outer (file);inner (file:line) COUNT`, spaces in thread names included."""
-    [(stack, count)] = parse("thread (0x7F): Main Thread;run (/a/b.py);send (/c d.py:12) 7")
+    [(stack, count)] = parse("thread (171): Main Thread;run (/a/b.py);send (/c d.py:12) 7")
     assert count == 7
     assert stack[1:] == [("run", "/a/b.py"), ("send", "/c d.py")]
 
