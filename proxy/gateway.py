@@ -113,8 +113,7 @@ class Gateway:
             teams=generation.teams,
             upstreams=(*generation.upstreams, *generation.keyless_upstreams),
         )
-        self.ledger = SqliteLedger.open(database, self.clock, self.log)
-        self.ledger.metrics = self.metrics
+        self.ledger = SqliteLedger.open(database, self.clock, self.log, metrics=self.metrics)
         self.keys = KeyStore(database, self.clock)
         self.client = PooledClient()
         self.states = UpstreamStates(self.clock, self.client.in_flight)

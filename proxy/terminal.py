@@ -137,12 +137,15 @@ class Terminal:
         request = exchange.request
         has_body = "content-length" in request.headers or "transfer-encoding" in request.headers
         has_body = has_body or (exchange.origin.http2 and request.method not in ("GET", "HEAD"))
+        sent = own_headers(exchange)
+        if has_body and (declared := request.headers.get("content-length")) is not None:
+            sent["content-length"] = declared
         try:
             answer = await self._client.send(
                 upstream,
                 method=request.method,
                 path=_path_and_query(request.path, request.query),
-                headers=own_headers(exchange),
+                headers=sent,
                 body=request.stream() if has_body else None,
                 host=host,
             )

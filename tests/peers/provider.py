@@ -119,6 +119,13 @@ class ScriptedProvider:
         else:
             (self._by_model[model],) = behaviours
 
+    def reset(self) -> None:
+        """Forget every script and every request seen."""
+        self._queue.clear()
+        self._by_model.clear()
+        self.requests.clear()
+        self.default = Behaviour()
+
     async def until(self, condition: Callable[[], bool], seconds_max: float = 10.0) -> None:
         """Return as soon as `condition` holds. Raises TimeoutError."""
         deadline = time.monotonic() + seconds_max
