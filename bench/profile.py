@@ -132,14 +132,17 @@ class Costs:
 
     @staticmethod
     def _name(function: str, file: str) -> str:
-        return f"{file.replace(SITE, '').replace(STDLIB, '').replace(f'{ROOT}/', '')} {function}"
+        for prefix in (SITE, STDLIB, f"{ROOT}/"):
+            if file.startswith(prefix):
+                return f"{file.removeprefix(prefix)} {function}"
+        return f"{Path(file).name} {function}"
 
 
 def _table(title: str, costs: Mapping[str, float], total: float) -> Table:
     table = Table(title=title)
     table.add_column("us each", justify="right")
     table.add_column("%", justify="right")
-    table.add_column("where", no_wrap=True)
+    table.add_column("where", overflow="fold")
     for name, cost in sorted(costs.items(), key=itemgetter(1), reverse=True)[:ROWS]:
         table.add_row(f"{cost:.1f}", f"{100 * cost / total:.1f}", escape(name))
     return table
