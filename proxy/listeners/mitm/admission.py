@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from proxy.listeners.mitm.http1 import Http1Stream
     from proxy.listeners.mitm.http2 import Http2Stream
 
-LOOPBACK: Final = ("127.", "::1", "::ffff:127.")
+_LOOPBACK: Final = ("127.", "::ffff:127.")
 
 
 class Admission:
@@ -25,7 +25,7 @@ class Admission:
         self._connection = connection
         listener = connection.listener
         self.kind = ListenerKind(listener.kind)
-        self.loopback = listener.loopback and connection.ip.startswith(LOOPBACK)
+        self.loopback = listener.loopback and (connection.ip == "::1" or connection.ip.startswith(_LOOPBACK))
         self.credential: str | None = None
         self.captured: tuple[str, int] | None = None
         """Host and port of the CONNECT that this connection is inside of."""
@@ -66,6 +66,8 @@ class Admission:
             websocket = head.upgrade == "websocket" and head.method == "GET" and self.captured is not None
             if not websocket:
                 head.refusal = Refusal("invalid_request", "Upgrade is not understood here.")
+        if head.refusal is not None and head.refusal.close:
+            stream.close = True
         origin = self.origin(self.captured, self.credential)
         arrival = Arrival(origin, self.request(stream, head.target, head), head.refusal, websocket)
         stream.launch(self._connection.core.serve(arrival, stream))

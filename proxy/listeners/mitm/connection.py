@@ -185,7 +185,7 @@ class ClientConnection(asyncio.Protocol):
 
     async def drained(self) -> None:
         """Wait until the client took enough of what was written, or is gone."""
-        if self.phase is Phase.CLOSED:
+        if self.phase is not Phase.OPEN:
             return
         waiter = self.loop.create_future()
         self._waiters.append(waiter)
@@ -228,6 +228,7 @@ class ClientConnection(asyncio.Protocol):
             self.phase = Phase.CLOSING
             self.deadline = self.loop.time() + LINGER_SECONDS
             self.transport.close()
+            self._wake()
 
     def cut(self, *, reset: bool) -> None:
         """End without a regular end. With `reset` the client sees a reset even where the end of the

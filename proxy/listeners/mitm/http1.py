@@ -28,6 +28,8 @@ DISCARD_BYTES_MAX: Final = 64 << 10
 """A rest of an upload that is awaited and thrown away to keep the connection; a longer one closes it."""
 CHUNK_HEADS_BYTES_MAX: Final = 64 << 10
 """Chunk sizes, extensions and trailers that are not complete yet."""
+COPIED_BYTES_MAX: Final = 256 << 10
+"""A body that is joined to its head, for one write; a longer one is not worth the copy."""
 _BAD_LINE: Final = Refusal("invalid_request", "This is not an HTTP/1.1 request.", close=True)
 _NOTHING: Final[tuple[commands.Command, ...]] = ()
 
@@ -68,11 +70,17 @@ class Http1Stream(Stream):
             del headers["content-length"]
         if not bodiless(status):
             framing = f"content-length: {len(body)}\r\n{framing}"
-        elif body:
+        else:
             body = b""
         raw = head_bytes(status, headers, framing)
         self.started = True
-        self._layer.connection.send(raw if self._silent or not body else raw + body)
+        if body and not self._silent:
+            if len(body) > COPIED_BYTES_MAX:
+                self._layer.connection.send(raw)
+                raw = body
+            else:
+                raw += body
+        self._layer.connection.send(raw)
         self._layer.answered(self)
 
     async def start(self, status: int, headers: Headers) -> None:

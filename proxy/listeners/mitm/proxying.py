@@ -150,6 +150,8 @@ class Proxying:
         self, stream: Http1Stream, head: Head, target: Target | None, path: str, credential: str | None
     ) -> None:
         origin = self._connection.admission.origin(target, credential)
+        if head.refusal is not None and head.refusal.close:
+            stream.close = True
         arrival = Arrival(origin, self._connection.admission.request(stream, path, head), head.refusal)
         await self._core.serve(arrival, stream)
 

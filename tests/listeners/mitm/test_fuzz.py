@@ -17,7 +17,8 @@ from tests.listeners.mitm.harness import listener, running, until
 
 HTTP1 = (
     b"POST /v1/chat/completions?x=y HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nAuthorization: Bearer k\r\n\r\nhello"
-    b"POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n3\r\nabc\r\n0\r\nT: x\r\n\r\n"
+    b"POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n3\r\nabc\r\n0\r\n"
+    b"T: x\r\n\r\n"
     b"GET http://h/ HTTP/1.0\r\n\r\n"
 )
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"

@@ -375,6 +375,19 @@ async def test_close_is_said_and_done(confdir: Path) -> None:
         await until(lambda: engine.open_connections == 0)
 
 
+async def test_large_whole_answer_arrives_whole(confdir: Path) -> None:
+    """Megabytes in one respond(), then the next answer."""
+    body = bytes(range(256)) * (40 << 10)
+
+    async def serve(arrival: Arrival, downstream: Downstream) -> None:
+        await downstream.respond(200, Headers(), body, close=False)
+
+    async with running(confdir, serve) as engine:
+        client = await engine.connect()
+        for _ in range(2):
+            assert (await client.ask(GET)).body == body
+
+
 async def test_whole_answer_is_one_segment(confdir: Path) -> None:
     """Head and body leave in one write, and Nagle's algorithm is off."""
     nodelay: list[int] = []

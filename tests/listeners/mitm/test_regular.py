@@ -19,6 +19,7 @@ from proxy.listeners.api import Arrival, ConnectVerdict, Downstream
 from proxy.listeners.mitm import upstream as upstream_module
 from proxy.listeners.mitm.admission import split_authority
 from proxy.listeners.mitm.proxying import parse_credential
+from proxy.listeners.mitm.tls import Certificates
 from proxy.listeners.mitm.upstream import NotAdmitted, open_upstream
 from tests.listeners.mitm.h2client import H2Client, client_context
 from tests.listeners.mitm.harness import WAIT_SECONDS, Client, Policy, Running, running, until
@@ -112,6 +113,27 @@ async def test_another_name_in_the_client_hello_is_refused(confdir: Path, name: 
         with pytest.raises((ssl.SSLError, OSError)):
             await client.writer.start_tls(context, server_hostname=name)
         assert engine.engine.active == 0
+
+
+@pytest.mark.parametrize("method", ["may_speak_for", "as_captured"])
+async def test_failing_hook_neither_decrypts_nor_tunnels(
+    confdir: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """mitmproxy alone would go on after an exception in a hook."""
+    errors: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: errors.append(context))
+
+    def fail(*_arguments: object) -> None:
+        raise LookupError("hook")
+
+    monkeypatch.setattr(Certificates, method, fail)
+    async with running(confdir, listeners=REGULAR) as engine:
+        client = await engine.connect()
+        await client.ask(CONNECT + b"\r\n", head_only=True)
+        with pytest.raises((ssl.SSLError, OSError)):
+            await client.writer.start_tls(our_ca(confdir), server_hostname="api.test")
+        await until(lambda: engine.open_connections == 0)
+    assert any(isinstance(context.get("exception"), LookupError) for context in errors)
 
 
 async def test_captured_address_needs_no_name(confdir: Path) -> None:
