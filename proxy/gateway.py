@@ -46,6 +46,8 @@ from proxy.upstreams.health import UpstreamStates
 
 LEDGER_FILE: Final = "tollway.db"
 CAPS_WATCH_SECONDS: Final = 5.0
+ADMIN_CLOSE_SECONDS: Final = 1.0
+"""What a scrape under way has left once everything else has ended."""
 CA_FOLDER: Final = "ca"
 BUILT_IN_DEMO: Final = "builtin:demo"
 CA_CERTIFICATE: Final = "mitmproxy-ca-cert.pem"
@@ -127,15 +129,10 @@ class Gateway:
             await plugin.start()
         self._compose()
         self.driver = self._driver()
-        self.engine = MitmEngine(
-            generation.listeners,
-            generation.file.limits,
-            self.driver.serve,
-            self._policy,
-            generation.state / CA_FOLDER,
-            self.log,
-        )
+        self.engine = self._engine(admin=False)
+        self.admin_engine = self._engine(admin=True)
         await self.engine.start()
+        await self.admin_engine.start()
         loop = asyncio.get_running_loop()
         self._background = [
             loop.create_task(self.keys.watch(), name="key-watch"),
@@ -182,6 +179,24 @@ class Gateway:
         self._full = compose(self.plugins, terminal, self.log)
         self._refused = compose_observers(self.plugins, _refuse, self.log)
         self._admin = compose_observers(self.plugins, partial(_admin, self, admin_app), self.log)
+
+    def _engine(self, *, admin: bool) -> MitmEngine:
+        """The admin listeners have an engine of their own: a crowd of clients, or a drain, leaves them reachable."""
+        generation = self.generation
+        return MitmEngine(
+            tuple(one for one in generation.listeners if (one.kind == ListenerKind.ADMIN.value) == admin),
+            generation.file.limits,
+            self.driver.serve,
+            self._policy,
+            generation.state / CA_FOLDER,
+            self.log,
+        )
+
+    @property
+    def addresses(self) -> dict[str, tuple[str, int]]:
+        """Listener -> the host and port that it really has, in the file's order."""
+        bound = self.engine.addresses | self.admin_engine.addresses
+        return {listener.name: bound[listener.name] for listener in self.generation.listeners}
 
     def _driver(self) -> Driver:
         file = self.generation.file
@@ -245,12 +260,15 @@ class Gateway:
     def _ended(self, exchange: Exchange, reason: Finish) -> None:
         self.metrics.observe(exchange, reason)
 
-    async def drain(self) -> None:
-        """Readiness first, no new exchanges, running ones finish within the deadline, holds are settled."""
+    async def drain(self, hurry: asyncio.Event) -> None:
+        """Readiness first, no new exchanges, running ones finish within the deadline or until `hurry` is set.
+
+        Holds are settled either way. The admin listeners answer to the last: /health says 503 there all the while.
+        """
         self.ready = False
         self._accepting = False
-        self.engine.stop_accepting()
-        await self.engine.close(self.generation.file.drain_seconds)
+        await self._close_engine(hurry)
+        await self.admin_engine.close(ADMIN_CLOSE_SECONDS)
         for plugin in reversed(self.plugins):
             await plugin.stop()
         await self.client.close()
@@ -260,6 +278,19 @@ class Gateway:
             task.cancel()
         await self.ledger.close()
         self.keys.close()
+
+    async def _close_engine(self, hurry: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        closing = loop.create_task(self.engine.close(self.generation.file.drain_seconds), name="drain")
+        hurried = loop.create_task(hurry.wait(), name="hurry")
+        await asyncio.wait({closing, hurried}, return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        if closing.done():
+            await closing
+            return
+        closing.cancel()
+        await asyncio.wait({closing})
+        await self.engine.close(0)
 
 
 async def _refuse(exchange: Exchange) -> Response:
@@ -280,7 +311,7 @@ async def _admin(gateway: Gateway, application: Any, exchange: Exchange) -> Resp
 
 
 async def watch_caps(gateway: Gateway) -> None:
-    """Keep the metric of what each team has left no older than a few seconds."""
+    """Keep the metric of what each team has left no older than a few seconds, while the ledger can be read."""
     while True:
         zone = ZoneInfo(gateway.generation.file.time_zone)
         now = gateway.clock.now_ms()
@@ -289,8 +320,11 @@ async def watch_caps(gateway: Gateway) -> None:
             for team in gateway.generation.teams.values()
             for setting in team.caps
         )
-        if caps:
-            gateway.metrics.set_caps(await gateway.ledger.cap_states(caps))
+        try:
+            if caps:
+                gateway.metrics.set_caps(await gateway.ledger.cap_states(caps))
+        except Refusal as refusal:
+            gateway.log.warning("caps_not_read", reason=refusal.message)
         await asyncio.sleep(CAPS_WATCH_SECONDS)
 
 
@@ -313,13 +347,7 @@ async def serve(generation: Generation, *, started: Callable[[Gateway], None]) -
     started(gateway)
     await stop.wait()
     stop.clear()
-    draining = loop.create_task(gateway.drain(), name="drain")
-    second = loop.create_task(stop.wait(), name="second-signal")
-    await asyncio.wait({draining, second}, return_when=asyncio.FIRST_COMPLETED)
-    if not draining.done():
-        await gateway.engine.close(0)
-    await draining
-    second.cancel()
+    await gateway.drain(stop)
 
 
 def run(config_path: Path, *, started: Callable[[Gateway], None]) -> None:

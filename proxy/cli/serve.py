@@ -34,7 +34,7 @@ def serve(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> No
     from proxy.listeners.mitm.engine import ListenError
 
     def started(running: Gateway) -> None:
-        addresses = running.engine.addresses
+        addresses = running.addresses
         if json:
             typer.echo(orjson.dumps({"listeners": addresses}).decode())
             return

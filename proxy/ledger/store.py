@@ -37,6 +37,8 @@ from proxy.pricing.money import Nano
 OPERATIONS_WAITING_MAX: Final = 10_000
 """Operations not yet durable; past it no hold is taken."""
 SWEEP_SECONDS: Final = 10.0
+CLOSE_SECONDS_MAX: Final = 3.0
+"""How long `close` waits for answers that may still have to be undone; a file that cannot be written gives none."""
 END_DELAY_SECONDS: Final = 0.005
 """How long an end, for which nobody waits, may lie before it is written without company."""
 
@@ -191,6 +193,7 @@ class SqliteLedger:
         """Flush, end the writer and let go of the file. Holds still open are left to the next start."""
         if self._closed:
             return
+        await self._answer_all()
         self._closed = True
         self._post()
         self._writer.close()
@@ -203,6 +206,15 @@ class SqliteLedger:
         self._lock.release(remove=not self._open)
         if self._sweeper is not None:
             self._sweeper.release()
+
+    async def _answer_all(self) -> None:
+        # A hold whose owner was cancelled meanwhile is released when its answer comes: that must not be too late.
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS_MAX):
+                while self._unanswered:
+                    await self.flush()
+        except (TimeoutError, LedgerClosed, Refusal) as error:
+            self._log.error("ledger_close_incomplete", reason=type(error).__name__, waiting=len(self._unanswered))
 
     def _audit(self) -> list[Finding]:
         with closing(connect(self.path, create=False)) as connection:
