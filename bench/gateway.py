@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from bench.process import Server
 from bench.wire import Endpoint
@@ -16,6 +17,8 @@ class Gateway:
     version: str
     server: Server
     endpoint: Endpoint
+    database: Path | None = None
+    """Tollway's ledger."""
 
     @property
     def pid(self) -> int:

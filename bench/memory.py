@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from bench import books
 from bench.cpu import resident_bytes
 from bench.gateway import Gateway
 from bench.load import Generator
@@ -47,6 +48,7 @@ def measure(gateway: Gateway, folder: Path, plan: Plan) -> dict[str, Any]:
                 "growth_percent": round(100 * (last - first) / first, 2),
                 "requests": sent,
                 "errors": errors,
+                **books.check(gateway, sent),
                 "series": series,
             }
         }

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bench import books
 from bench.cpu import resident_bytes
 from bench.figures import median
 from bench.gateway import Gateway
@@ -41,14 +42,16 @@ def measure(gateways: Mapping[str, Gateway], upstream: Upstream, folder: Path, p
     generators = {name: Generator(gateway.endpoint, folder) for name, gateway in gateways.items()}
     direct = Generator(upstream.endpoint, folder)
     loads: dict[str, list[Load]] = {name: [] for name in gateways}
+    answered = dict.fromkeys(gateways, 0)
     for name, gateway in gateways.items():
-        generators[name].run(plan.warm_seconds, gateway.pid)
+        answered[name] += generators[name].run(plan.warm_seconds, gateway.pid).requests
     order = list(gateways)
     for turn in range(plan.rounds):
         shift = turn % max(len(order), 1)
         for name in order[shift:] + order[:shift]:
             load = generators[name].run(plan.load_seconds, gateways[name].pid)
             loads[name].append(load)
+            answered[name] += load.requests
             print(
                 f"  round {turn + 1} {name:9} {load.cpu_ms:7.3f} ms CPU/request {load.per_second:8.0f} requests/s"
                 f" {load.errors} errors",
@@ -57,7 +60,11 @@ def measure(gateways: Mapping[str, Gateway], upstream: Upstream, folder: Path, p
     return {
         "direct": _summary([direct.run(plan.warm_seconds, upstream.server.pid)]),
         "gateways": {
-            name: {**_summary(loads[name]), "resident_mb": round(resident_bytes(gateway.pid) / 1e6, 1)}
+            name: {
+                **_summary(loads[name]),
+                "resident_mb": round(resident_bytes(gateway.pid) / 1e6, 1),
+                **books.check(gateway, answered[name]),
+            }
             for name, gateway in gateways.items()
         },
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from bench import books
 from bench.figures import percentile
 from bench.gateway import Gateway
 from bench.plan import Plan
@@ -85,10 +86,14 @@ def measure(gateways: Mapping[str, Gateway], upstream: Upstream, plan: Plan) -> 
                 flush=True,
             )
     control = _summary(runs.pop(DIRECT))
+    figures = {name: _with_added(_summary(of), control) for name, of in runs.items()}
+    for name, gateway in gateways.items():
+        whole = figures[name]["streams"] - figures[name]["streams_failed"]
+        figures[name] |= books.check(gateway, whole + WARM_STREAMS)
     return {
         "at_once": STREAMS,
         "chunks_each": CHUNKS,
         "chunk_milliseconds": CHUNK_MILLISECONDS,
         "direct": control,
-        "gateways": {name: _with_added(_summary(of), control) for name, of in runs.items()},
+        "gateways": figures,
     }

@@ -71,7 +71,8 @@ def _ratio(one: float | None, other: float | None) -> float | None:
 def _requests(part: _Part) -> None:
     cpu, rate = "cpu_ms_per_request", "requests_per_second"
     own_cpu, own_rate = part.figure("tollway", cpu), part.figure("tollway", rate)
-    part.at_most("errors", part.figure("tollway", "errors"), 0, "")
+    part.at_most("answers that are errors", part.figure("tollway", "errors"), 0, "")
+    part.at_most("answers that the ledger does not account for", part.figure("tollway", "unbooked"), 0, "")
     part.at_most(
         "CPU per request against mitmdump", _ratio(own_cpu, part.figure("mitmdump", cpu)), MITMDUMP_CPU_MAX, " x"
     )
@@ -92,6 +93,7 @@ def _latency(part: _Part) -> None:
 def _streams(part: _Part) -> None:
     own, stock = part.figure("tollway", "cpu_us_per_chunk"), part.figure("mitmdump", "cpu_us_per_chunk")
     part.at_most("streams with a chunk lost or out of order", part.figure("tollway", "streams_failed"), 0, "")
+    part.at_most("streams that the ledger does not account for", part.figure("tollway", "unbooked"), 0, "")
     part.at_most(
         "added time to first chunk, p99", part.figure("tollway", "added_first_p99_ms"), FIRST_CHUNK_P99_MS_MAX, " ms"
     )
@@ -99,7 +101,8 @@ def _streams(part: _Part) -> None:
 
 
 def _memory(part: _Part) -> None:
-    part.at_most("errors", part.figure("tollway", "errors"), 0, "")
+    part.at_most("answers that are errors", part.figure("tollway", "errors"), 0, "")
+    part.at_most("answers that the ledger does not account for", part.figure("tollway", "unbooked"), 0, "")
     part.at_most("growth, first to last", part.figure("tollway", "growth_percent"), GROWTH_PERCENT_MAX, " %")
     part.at_most("resident size at the end", part.figure("tollway", "last_mb"), RESIDENT_MB_MAX, " MB")
 

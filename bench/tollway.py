@@ -78,21 +78,23 @@ def write_configuration(folder: Path, port: int, upstream_port: int) -> Path:
     return folder / "config.yaml"
 
 
-def make_keys(config: Path) -> list[str]:
-    """KEYS keys of USERS users, made by the product's own store in the ledger's file."""
+def make_keys(config: Path) -> tuple[list[str], Path]:
+    """KEYS keys of USERS users, made by the product's own store in the ledger's file; and that file."""
     try:
         generation = load_generation(config)
     except ConfigProblems as problems:
         raise BenchError(f"the bench's configuration of Tollway is refused: {problems}") from problems
     generation.state.mkdir(parents=True, exist_ok=True)
-    store = KeyStore(generation.state / DATABASE_NAME, SystemClock())
+    database = generation.state / DATABASE_NAME
+    store = KeyStore(database, SystemClock())
     try:
-        return [
+        keys = [
             store.create(user=f"user-{number % USERS}", team=TEAM, organisation=ORGANISATION)[0]
             for number in range(KEYS)
         ]
     finally:
         store.close()
+    return keys, database
 
 
 def start(upstream_port: int, folder: Path, *, streaming: bool) -> Gateway:
@@ -102,9 +104,9 @@ def start(upstream_port: int, folder: Path, *, streaming: bool) -> Gateway:
     home.mkdir()
     port = free_port()
     config = write_configuration(home, port, upstream_port)
-    keys = make_keys(config)
+    keys, database = make_keys(config)
     server = Server(name, [sys.executable, "-m", "proxy", "serve", "--config", str(config)], folder, cwd=ROOT)
     headers = tuple((("authorization", f"Bearer {key}"),) for key in keys)
     endpoint = Endpoint("tollway", port, MODEL, headers)
     server.wait_ready(lambda: answers(endpoint))
-    return Gateway("tollway", __version__, server, endpoint)
+    return Gateway("tollway", __version__, server, endpoint, database)
