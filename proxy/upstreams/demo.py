@@ -29,7 +29,7 @@ INPUTS_MAX: Final = 2048
 DIMENSIONS: Final = 256
 DIMENSIONS_MAX: Final = 4096
 
-_WORD: Final = re.compile(r"\s*\S+")
+_WORD: Final = re.compile(r"\s?\S+")
 
 
 class BadRequest(Exception):
@@ -124,7 +124,7 @@ class DemoUpstream:
             {"object": "embedding", "index": index, "embedding": _vector(one, dimensions, packed)}
             for index, one in enumerate(inputs)
         ]
-        tokens = sum(len(one) if isinstance(one, list) else len(_WORD.findall(one)) for one in inputs)
+        tokens = sum(len(one) if isinstance(one, list) else len(one.split()) for one in inputs)
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         return _json({"object": "list", "data": data, "model": document["model"], "usage": usage})
 
@@ -181,7 +181,7 @@ def _text(content: Any) -> str:
 
 
 def _count(messages: list[dict[str, Any]]) -> int:
-    return sum(len(_WORD.findall(_text(message.get("content")))) for message in messages)
+    return sum(len(_text(message.get("content")).split()) for message in messages)
 
 
 def _words(text: str, limit: int | None) -> tuple[list[str], bool]:

@@ -12,7 +12,7 @@ from typing import Any
 from tests.peers.behaviour import Behaviour, Usage
 
 _serial = itertools.count(1)
-_WORDS = re.compile(r"\s*\S+")
+_WORDS = re.compile(r"\S+\s*|\s+")
 
 
 @dataclass(slots=True)
