@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
-import socket
 from collections.abc import Callable
-from typing import Final
 
+from proxy.addresses import Address, is_public, resolve
 from proxy.capture import CaptureTable
 from proxy.config.schema import Generation, Listener
 from proxy.errors import Refusal
 from proxy.keys import KeyStore
 from proxy.listeners.api import ConnectVerdict
 
-RESOLVE_SECONDS_MAX: Final = 5.0
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
 
 class CapturePolicy:
     """Implements ConnectPolicy from the present generation and the key store."""
 
-    def __init__(self, generation: Callable[[], Generation], capture: Callable[[], CaptureTable], keys: KeyStore) -> None:
+    def __init__(
+        self, generation: Callable[[], Generation], capture: Callable[[], CaptureTable], keys: KeyStore
+    ) -> None:
         self._generation = generation
         self._capture = capture
         self._keys = keys
@@ -55,32 +52,17 @@ def _refuse(message: str) -> ConnectVerdict:
 async def _tunnel(listener: Listener, host: str, port: int) -> ConnectVerdict:
     """Resolve once, test every address, pin the first: the name cannot be rebound between test and connection."""
     try:
-        async with asyncio.timeout(RESOLVE_SECONDS_MAX):
-            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = await resolve(host, port)
     except (OSError, UnicodeError, TimeoutError):
         return _refuse(f"{host} cannot be resolved.")
-    addresses = [ipaddress.ip_address(info[4][0]) for info in found]
     if not addresses:
         return _refuse(f"{host} has no address.")
     allowed = _Allowed(listener.allow_targets)
-    if not all(_is_public(address) or allowed.covers(host, address, port) for address in addresses):
+    if not all(is_public(address) or allowed.covers(host, address, port) for address in addresses):
         return _refuse(
             f"{host}:{port} is not a public address. An operator can list it under 'allow_targets' of this listener."
         )
     return ConnectVerdict("tunnel", address=(str(addresses[0]), port))
-
-
-def _is_public(address: Address) -> bool:
-    """Global once IPv4-mapped, 6to4, Teredo and NAT64 wrappings are taken off."""
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
-        if address.teredo is not None:
-            inner = address.teredo[1]
-        if address in ipaddress.IPv6Network("64:ff9b::/96"):
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None:
-            return _is_public(inner)
-    return address.is_global and not address.is_multicast
 
 
 class _Allowed:

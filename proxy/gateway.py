@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import uvloop
+from fastapi.routing import APIRoute
 from pydantic import ValidationError
 
 from proxy import discovery
@@ -28,11 +29,13 @@ from proxy.endpoints import admin, bridge, public
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Finish, ListenerKind, Response
 from proxy.keys import KeyStore
+from proxy.ledger.schema import DATABASE_NAME
 from proxy.ledger.store import SqliteLedger
 from proxy.listeners.api import Arrival
 from proxy.listeners.mitm.engine import MitmEngine
-from proxy.operation_table import OperationTable
+from proxy.operation_table import KnownPath, OperationTable
 from proxy.operations import LOCAL, PLAIN, WEBSOCKET, Operation, Target
+from proxy.paths import MODEL, is_template
 from proxy.plugin import Next, Plugin
 from proxy.secrets import same_secret
 from proxy.state import Counters
@@ -44,13 +47,10 @@ from proxy.upstreams.client import PooledClient
 from proxy.upstreams.demo import DemoUpstream
 from proxy.upstreams.health import UpstreamStates
 
-LEDGER_FILE: Final = "tollway.db"
 CAPS_WATCH_SECONDS: Final = 5.0
 ADMIN_CLOSE_SECONDS: Final = 1.0
 """What a scrape under way has left once everything else has ended."""
-CA_FOLDER: Final = "ca"
 BUILT_IN_DEMO: Final = "builtin:demo"
-CA_CERTIFICATE: Final = "mitmproxy-ca-cert.pem"
 
 
 class StartError(Exception):
@@ -88,6 +88,17 @@ def build_plugins(generation: Generation, services: Any) -> list[Plugin[Any]]:
     return plugins
 
 
+def endpoints_of(plugins: Iterable[Plugin[Any]]) -> Iterator[KnownPath]:
+    """The paths of the plugins' own endpoints, as the operation table knows them. Raises StartError."""
+    for plugin in plugins:
+        router = plugin.router()
+        for route in router.routes if router is not None else ():
+            if not isinstance(route, APIRoute) or not is_template(route.path) or MODEL in route.path:
+                path = getattr(route, "path", route)
+                raise StartError(f"plugin '{plugin.name}': its endpoint {path!r} is not a plain lower-case path")
+            yield KnownPath(route.path, LOCAL, tuple(sorted(route.methods or ())))
+
+
 class Gateway:
     """One running proxy."""
 
@@ -99,7 +110,6 @@ class Gateway:
         self._accepting = True
         self._request_ids = RequestIds(self.clock)
         self._capture = CaptureTable(generation.capture)
-        self._operations = OperationTable()
         self._background: list[asyncio.Task[None]] = []
         self._demo: DemoUpstream | None = None
         self._demo_url = ""
@@ -108,7 +118,7 @@ class Gateway:
         """Open the state, build the chain, bind the listeners. Raises StartError, OSError, ChainError."""
         generation = self.generation
         generation.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        database = generation.state / LEDGER_FILE
+        database = generation.state / DATABASE_NAME
         self.metrics = Metrics(
             clock=self.clock,
             models=generation.models,
@@ -155,6 +165,7 @@ class Gateway:
         generation = self.generation
         self._policy = CapturePolicy(lambda: self.generation, lambda: self._capture, self.keys)
         routers = [router for plugin in self.plugins if (router := plugin.router()) is not None]
+        self._operations = OperationTable(endpoints_of(self.plugins))
         health = public.router(lambda: self.ready)
         public_app = public.application("Tollway", [health, *routers])
         admin_app = public.application(
@@ -165,7 +176,7 @@ class Gateway:
                     metrics=self.metrics,
                     states=self.states,
                     generation=lambda: self.generation,
-                    ca_certificate=generation.state / CA_FOLDER / CA_CERTIFICATE,
+                    ca_certificate=generation.ca_certificate,
                 ),
             ],
         )
@@ -188,7 +199,7 @@ class Gateway:
             generation.file.limits,
             self.driver.serve,
             self._policy,
-            generation.state / CA_FOLDER,
+            generation.ca_folder,
             self.log,
         )
 
@@ -203,9 +214,7 @@ class Gateway:
         return Driver(
             open_exchange=self._open,
             chain=self._chain,
-            limits=DriverLimits(
-                file.heartbeat_seconds, file.drain_client_gone_seconds, file.drain_client_gone_bytes
-            ),
+            limits=DriverLimits(file.heartbeat_seconds, file.drain_client_gone_seconds, file.drain_client_gone_bytes),
             request_id_header=file.request_id_header,
             on_open=self._opened,
             on_end=self._ended,

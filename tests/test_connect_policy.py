@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 
 from proxy.capture import CaptureTable
 from proxy.config.schema import CapturedHost
-from proxy.connect_policy import CapturePolicy, _is_public
+from proxy.connect_policy import CapturePolicy
 from proxy.listeners.api import ConnectVerdict
 from tests.support.fakes import KEY, generation
 
@@ -93,9 +92,3 @@ async def test_public_address_is_tunnelled_pinned() -> None:
     """The address connected to is the one tested."""
     verdict = await decide(policy(), "8.8.8.8")
     assert (verdict.action, verdict.address) == ("tunnel", ("8.8.8.8", 443))
-
-
-@pytest.mark.parametrize(("address", "public"), [("1.1.1.1", True), ("2606:4700::1", True), ("64:ff9b::808:808", True)])
-def test_public_is_what_routes_globally(address: str, public: bool) -> None:
-    """Wrappings of public addresses are public."""
-    assert _is_public(ipaddress.ip_address(address)) is public

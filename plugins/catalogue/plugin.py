@@ -56,9 +56,7 @@ class CataloguePlugin(Plugin[CatalogueSettings]):
                 close=True,
             )
         if headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
-            raise Refusal(
-                "unsupported_media_type", "Send the request body without Content-Encoding.", close=True
-            )
+            raise Refusal("unsupported_media_type", "Send the request body without Content-Encoding.", close=True)
         body = await exchange.request.body(exchange.operation.body_bytes_max)
         dialect = DIALECTS[exchange.operation.dialect or ""]
         if len(body) > self.settings.parse_on_loop_bytes_max:
@@ -67,9 +65,10 @@ class CataloguePlugin(Plugin[CatalogueSettings]):
 
     def _resolve(self, exchange: Exchange, name: str) -> Model:
         identity = exchange.identity
-        known = exchange.generation.models.get(name)
         if identity is not None and identity.provider_credential and exchange.captured is not None:
-            return _as_named(name, known, exchange.captured.upstream, exchange.operation.name)
+            listed = exchange.generation.catalogue.get(name)
+            return _as_named(name, listed, exchange.captured.upstream, exchange.operation.name)
+        known = exchange.generation.models.get(name)
         if known is None:
             raise self._unavailable(exchange, name)
         if exchange.operation.name not in known.operations:

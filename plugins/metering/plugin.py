@@ -14,8 +14,6 @@ from proxy.pricing import tokens
 from proxy.pricing.usage import Usage
 from proxy.routes import Try
 
-_FALLBACK_ENCODING = "o200k_base"
-
 
 class MeteringSettings(PluginSettings):
     """How usage is counted where an upstream reports none."""
@@ -78,7 +76,7 @@ async def _count(exchange: Exchange, call: Call, tried: Try, reader: UsageReader
     model, quote = exchange.model, exchange.quote
     if model is None or quote is None:
         return
-    encoding = model.encoding or _FALLBACK_ENCODING
+    encoding = model.encoding or tokens.FALLBACK_ENCODING
     counted_input = await tokens.count_call_async(call, encoding, image_tokens_max=model.image_tokens_max)
     counted_output = await tokens.count_async(reader.output_text(), encoding)
     if counted_input is None or counted_output is None:

@@ -37,7 +37,7 @@ def router(
         return json_answer({"upstreams": listed})
 
     @routes.get("/ca.pem")
-    async def certificate() -> Response:
+    def certificate() -> Response:
         """The certificate that clients of the regular listener must trust; never the key."""
         if not ca_certificate.exists():
             raise Refusal("not_found", "There is no CA yet: it is made when a regular listener starts.")

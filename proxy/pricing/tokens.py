@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from proxy.dialects.base import Call
 
+FALLBACK_ENCODING: Final = "o200k_base"
+"""Counts for a model whose own vocabulary is not known: an estimate, never a bound."""
 TEXT_CHARS_MAX: Final = 4 << 20
 """Longer texts are not counted: about a second of one core, and more tokens than any context holds."""
 WINDOW_CHARS: Final = 16 << 10

@@ -16,9 +16,7 @@ TEXT = Behaviour().text
 
 
 def by_base_url(opened: ExitStack, edge: World, key: str) -> anthropic.Anthropic:
-    return opened.enter_context(
-        anthropic.Anthropic(api_key=key, base_url=edge.gateway.url("api"), max_retries=0)
-    )
+    return opened.enter_context(anthropic.Anthropic(api_key=key, base_url=edge.gateway.url("api"), max_retries=0))
 
 
 def test_whole_answer_by_base_url(edge: World, key: str, opened: ExitStack) -> None:
@@ -32,7 +30,9 @@ def test_whole_answer_by_base_url(edge: World, key: str, opened: ExitStack) -> N
 
 def test_stream_by_base_url(edge: World, key: str, opened: ExitStack) -> None:
     """The SDK's own accumulator rebuilds the message from the events."""
-    with by_base_url(opened, edge, key).messages.stream(model="claude-sonnet", max_tokens=100, messages=HELLO) as stream:  # type: ignore[arg-type]
+    with by_base_url(opened, edge, key).messages.stream(
+        model="claude-sonnet", max_tokens=100, messages=HELLO
+    ) as stream:  # type: ignore[arg-type]
         message = stream.get_final_message()
     assert message.content[0].text == TEXT  # type: ignore[union-attr]
     assert message.usage.output_tokens > 0
@@ -47,9 +47,7 @@ def test_errors_are_in_anthropics_envelope(edge: World, key: str, opened: ExitSt
     assert (body["type"], body["error"]["code"]) == ("error", "model_not_available")
 
 
-def test_own_provider_key_through_the_proxy(
-    edge: World, opened: ExitStack, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_own_provider_key_through_the_proxy(edge: World, opened: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
     """HTTPS_PROXY and our CA in the environment; the application believes to talk to api.anthropic.com."""
     monkeypatch.setenv("HTTPS_PROXY", edge.gateway.url("capture"))
     monkeypatch.setenv("SSL_CERT_FILE", str(edge.proxy_ca))

@@ -10,6 +10,7 @@ import httpx
 from tests.peers.provider import OPENAI_KEY
 from tests.support.world import World
 
+JSON = {"content-type": "application/json"}
 BODY = json.dumps({"model": "gpt-4o", "messages": [{"role": "user", "content": "Say hello."}]})
 
 
@@ -59,11 +60,10 @@ def test_expect_continue(edge: World, key: str) -> None:
 def test_httpx_keeps_its_connection(edge: World, key: str) -> None:
     """Ten requests, one connection, no state carried over."""
     with httpx.Client(headers={"authorization": f"Bearer {key}"}) as client:
-        answers = [
-            client.post(f"{edge.base_url}/chat/completions", content=BODY, headers={"content-type": "application/json"})
-            for _ in range(10)
-        ]
-        refused = client.post(f"{edge.base_url}/chat/completions", content="{", headers={"content-type": "application/json"})
+        answers = [client.post(f"{edge.base_url}/chat/completions", content=BODY, headers=JSON) for _ in range(10)]
+        refused = client.post(
+            f"{edge.base_url}/chat/completions", content="{", headers={"content-type": "application/json"}
+        )
         after = client.get(f"{edge.base_url}/models")
     assert [answer.status_code for answer in answers] == [200] * 10
     assert len({answer.headers["x-tollway-request-id"] for answer in answers}) == 10

@@ -53,7 +53,10 @@ def test_stream_by_base_url_holds_no_usage_nobody_asked_for(edge: World, key: st
 def test_stream_with_usage_by_base_url(edge: World, key: str, opened: ExitStack) -> None:
     """A client that asked gets it, once, last."""
     stream = by_base_url(opened, edge, key).chat.completions.create(
-        model="gpt-4o", messages=HELLO, stream=True, stream_options={"include_usage": True}  # type: ignore[arg-type]
+        model="gpt-4o",
+        messages=HELLO,
+        stream=True,
+        stream_options={"include_usage": True},  # type: ignore[arg-type]
     )
     usages = [chunk.usage for chunk in stream]
     assert usages[-1] is not None and all(usage is None for usage in usages[:-1])

@@ -24,15 +24,17 @@ def whole(**changes: Any) -> bytes:
     return orjson.dumps({**HELLO, **changes})
 
 
+TWO_MODELS = b'{"model": "gpt-4o", "model": "demo", "messages": [{"role": "user", "content": "x"}]}'
+TWO_ROLES = b'{"model": "gpt-4o", "messages": [{"role": "user", "role": "system", "content": "x"}]}'
 BAD_BODIES: list[tuple[str, bytes, str]] = [
     ("empty", b"", "invalid_json"),
     ("cut", b'{"model": "gpt-4o"', "invalid_json"),
     ("array", b"[]", "invalid_request"),
     ("trailing", whole() + b"x", "invalid_json"),
     ("nan", b'{"model": "gpt-4o", "temperature": NaN}', "invalid_json"),
-    ("duplicate key", b'{"model": "gpt-4o", "model": "demo", "messages": [{"role": "user", "content": "x"}]}', "invalid_json"),
+    ("duplicate key", TWO_MODELS, "invalid_json"),
     ("duplicate key, escaped", whole()[:-1] + b', "mod\\u0065l": "demo"}', "invalid_json"),
-    ("duplicate key, nested", b'{"model": "gpt-4o", "messages": [{"role": "user", "role": "system", "content": "x"}]}', "invalid_json"),
+    ("duplicate key, nested", TWO_ROLES, "invalid_json"),
     ("invalid utf-8", whole().replace(b"Say", b"\xff\xfe"), "invalid_json"),
     ("nested", b'{"model": "gpt-4o", "messages": ' + b"[" * 5000 + b"]" * 5000 + b"}", "invalid_json"),
     ("no messages", b'{"model": "gpt-4o"}', "invalid_request"),
@@ -190,7 +192,7 @@ BAD_HEADS: list[tuple[str, bytes]] = [
     ("no http", b"\x16\x03\x01\x00\x05hello\r\n\r\n"),
     ("upgrade", HEAD + b"Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 0\r\n\r\n"),
     ("connect", b"CONNECT api.openai.com:443 HTTP/1.1\r\nHost: api.openai.com:443\r\n\r\n"),
-    ("absolute form", b"POST http://api.openai.com/v1/chat/completions HTTP/1.1\r\nHost: api.openai.com\r\nContent-Length: 2\r\n\r\n{}"),
+    ("absolute form", b"POST http://api.openai.com/v1/models HTTP/1.1\r\nHost: api.openai.com\r\n\r\n"),
     ("endless header", HEAD + b"X-A: " + b"a" * 200_000),
     ("many headers", HEAD + b"".join(b"X-%d: a\r\n" % n for n in range(2000)) + b"\r\n"),
 ]  # fmt: skip

@@ -113,9 +113,7 @@ async def test_captured_our_key_in_the_providers_header_is_swapped() -> None:
 
 async def test_captured_proxy_key_beside_own_provider_key_is_bring_your_own() -> None:
     """Our key in the proxy credentials identifies; the client's provider key is what goes upstream."""
-    at = origin(
-        listener="capture", kind=ListenerKind.REGULAR, captured_host="api.openai.com", proxy_credential=KEY
-    )
+    at = origin(listener="capture", kind=ListenerKind.REGULAR, captured_host="api.openai.com", proxy_credential=KEY)
     seen = exchange(at=at, captured=CAPTURED, headers={"authorization": "Bearer sk-own"})
     await plugin()(seen, Rest())
     assert seen.identity is not None

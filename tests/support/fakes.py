@@ -160,6 +160,7 @@ def generation(
         keyless_upstreams={},
         unavailable={},
         models=found,
+        catalogue=found,
         unavailable_models=dict(unavailable_models or {}),
         organisations=dict(organisations or {}),
         teams={one.name: one for one in (teams or (team(),))},

@@ -1,0 +1,72 @@
+"""Building from a configuration."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fastapi import APIRouter
+
+from proxy.gateway import StartError, build_plugins, endpoints_of
+from proxy.operation_table import OperationTable
+from proxy.operations import LOCAL
+from tests.support.fakes import generation
+
+FULL = ("identity", "catalogue", "pricing", "spend_caps", "routing", "metering")
+
+
+def chained(*names: str, **settings: dict[str, Any]) -> Any:
+    from dataclasses import replace
+
+    return replace(generation(), chain=tuple((name, settings.get(name, {})) for name in names))
+
+
+class WithEndpoint:
+    """As much of a plugin as has endpoints."""
+
+    name = "hello"
+
+    def __init__(self, path: str) -> None:
+        self._router = APIRouter()
+
+        @self._router.get(path)
+        async def hello() -> str:
+            return "hello"
+
+    def router(self) -> APIRouter:
+        return self._router
+
+
+def test_chain_of_the_file_is_built_in_its_order() -> None:
+    """Names become plugins."""
+    assert [plugin.name for plugin in build_plugins(chained(*FULL), SimpleNamespace())] == list(FULL)
+
+
+@pytest.mark.parametrize("left_out", FULL)
+def test_chain_without_a_money_plugin_does_not_start(left_out: str) -> None:
+    """Removing a plugin closes the priced path."""
+    with pytest.raises(StartError, match="chain"):
+        build_plugins(chained(*(name for name in FULL if name != left_out)), SimpleNamespace())
+
+
+def test_unknown_plugin_and_unknown_setting_stop_the_start() -> None:
+    """Each says which."""
+    with pytest.raises(StartError, match="no plugin 'nope'"):
+        build_plugins(chained("nope", *FULL), SimpleNamespace())
+    with pytest.raises(StartError, match="attempts_maximum"):
+        build_plugins(chained(*FULL, routing={"attempts_maximum": 3}), SimpleNamespace())
+
+
+def test_endpoint_of_a_plugin_is_known_to_the_operation_table() -> None:
+    """Its path resolves to a local operation, other methods to 405."""
+    from proxy.exchange import ListenerKind
+
+    table = OperationTable(endpoints_of([WithEndpoint("/v1/hello")]))  # type: ignore[list-item]
+    assert table.resolve("GET", "/v1/hello", None, ListenerKind.REVERSE).operation is LOCAL
+
+
+def test_endpoint_with_an_odd_path_stops_the_start() -> None:
+    """What the table could not guard is not served."""
+    with pytest.raises(StartError, match="hello"):
+        list(endpoints_of([WithEndpoint("/v1/Hello/{name}")]))  # type: ignore[list-item]
