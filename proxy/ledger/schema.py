@@ -7,6 +7,7 @@ counter has spent by holds that were pruned into `days`.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import sqlite3
@@ -150,7 +151,7 @@ def connect(path: Path, *, create: bool = True) -> sqlite3.Connection:
     """
     if create:
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        _make(path)
     elif not path.exists():
         raise FileNotFoundError(path)
     connection = sqlite3.connect(
@@ -163,6 +164,13 @@ def connect(path: Path, *, create: bool = True) -> sqlite3.Connection:
     connection.execute("PRAGMA synchronous=NORMAL")
     _migrate(connection, path)
     return connection
+
+
+def _make(path: Path) -> None:
+    # Only ever a new file: POSIX drops all locks that this process has on a file when it closes any descriptor of
+    # it. Without SQLite's lock the next process to leave takes itself for the last, and deletes the log in use.
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:

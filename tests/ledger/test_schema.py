@@ -54,3 +54,16 @@ def test_processes_that_start_together_make_one_file(tmp_path: Path) -> None:
         for _ in range(4)
     ]
     assert [process.wait(60) for process in started] == [0] * 4
+
+
+def test_a_command_beside_a_running_process_leaves_its_log_alone(tmp_path: Path) -> None:
+    """Several connections of one process are open, another process comes and goes: the log in use is not deleted."""
+    path = tmp_path / "tollway.db"
+    with closing(connect(path)) as first, closing(connect(path)):
+        first.execute("UPDATE key_generation SET generation=7")
+        command = "import sys; from pathlib import Path; from proxy.ledger.schema import connect; "
+        command += "connection = connect(Path(sys.argv[1])); "
+        command += "print(*connection.execute('SELECT generation FROM key_generation').fetchone()); connection.close()"
+        seen = subprocess.run([sys.executable, "-c", command, path], capture_output=True, text=True, check=True)
+        assert seen.stdout == "7\n"
+        assert path.with_name("tollway.db-wal").exists()
