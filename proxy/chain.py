@@ -35,9 +35,7 @@ def check(plugins: Sequence[Plugin[Any]]) -> None:
             raise ChainError(f"plugin '{plugin.name}' stands in the chain twice: remove one")
         names.add(plugin.name)
         if missing := set(plugin.requires - known):
-            raise ChainError(
-                f"plugin '{plugin.name}' needs {_listed(missing)}, which no plugin before it provides"
-            )
+            raise ChainError(f"plugin '{plugin.name}' needs {_listed(missing)}, which no plugin before it provides")
         known |= plugin.provides
     for plugin in plugins:
         if missing := set(plugin.observes - known):

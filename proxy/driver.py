@@ -87,8 +87,19 @@ class _Run:
     """One exchange under way."""
 
     __slots__ = (
-        "_answer", "_at_boundary", "_beat", "_down", "_driver", "_drain", "_drained", "_exchange",
-        "_last_sent", "_loop", "_started", "_task", "_writing",
+        "_answer",
+        "_at_boundary",
+        "_beat",
+        "_down",
+        "_drain",
+        "_drained",
+        "_driver",
+        "_exchange",
+        "_last_sent",
+        "_loop",
+        "_started",
+        "_task",
+        "_writing",
     )  # fmt: skip
 
     def __init__(self, driver: Driver, exchange: Exchange, downstream: Downstream) -> None:
@@ -113,9 +124,7 @@ class _Run:
             return
         exchange.client_gone = True
         if exchange.dispatched:
-            self._drain = self._loop.call_later(
-                self._driver.limits.drain_client_gone_seconds, self._task.cancel
-            )
+            self._drain = self._loop.call_later(self._driver.limits.drain_client_gone_seconds, self._task.cancel)
         else:
             self._task.cancel()
 

@@ -84,9 +84,7 @@ class Refusal(Exception):
 
     def envelope(self, *, dialect: str | None = None) -> bytes:
         """The JSON body: OpenAI's shape, or Anthropic's for its dialect (`{"type": "error", ...}`)."""
-        return error_body(
-            self.message, CODES[self.code].type, self.code, self.param, self.details, dialect=dialect
-        )
+        return error_body(self.message, CODES[self.code].type, self.code, self.param, self.details, dialect=dialect)
 
     def wire_headers(self) -> dict[str, str]:
         """Headers of the answer, `Retry-After` in whole seconds, rounded up, never 0."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from typing import ClassVar
 
 from pydantic import Field
 
+from proxy.credentials import token_of
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, ListenerKind, Response
 from proxy.identities import Identity, IdentityKind
@@ -83,7 +82,7 @@ class IdentityPlugin(Plugin[IdentitySettings]):
             value = headers.get(name)
             if value is None:
                 continue
-            token = _token(value) if name == "authorization" else value.strip()
+            token = token_of(value) if name == "authorization" else value.strip()
             if token.startswith(self._prefix):
                 ours.append(token)
             elif token:
@@ -132,19 +131,6 @@ class IdentityPlugin(Plugin[IdentitySettings]):
             f"{problem} Send 'Authorization: Bearer {self._prefix}<32 hex digits>'; "
             "the operator makes one with 'tollway keys create'.",
         )
-
-
-def _token(value: str) -> str:
-    """The credential of an Authorization value; for Basic the user, or the password where the user is empty."""
-    scheme, _, rest = value.strip().partition(" ")
-    rest = rest.strip()
-    if scheme.lower() != "basic":
-        return rest
-    try:
-        user, _, password = base64.b64decode(rest, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
-        return rest
-    return user or password
 
 
 PLUGIN = IdentityPlugin

@@ -100,9 +100,7 @@ def exhausted(exchange: Exchange, response: Response, tried: Try) -> Refusal:
             "upstream_unavailable", f"The upstream cannot be reached{times}. Try again.", retry_after_seconds=1
         )
     if tried.outcome == "status" and response.status == 503:
-        return Refusal(
-            "upstream_unavailable", f"The upstream is overloaded{times}. Try again.", retry_after_seconds=5
-        )
+        return Refusal("upstream_unavailable", f"The upstream is overloaded{times}. Try again.", retry_after_seconds=5)
     if tried.outcome == "status":
         return Refusal("upstream_error", f"The upstream answered {response.status}{times}. Try again later.")
     return Refusal("upstream_error", f"The upstream's answer could not be used ({tried.outcome}){times}. Try again.")

@@ -29,9 +29,7 @@ def settlement_of(exchange: Exchange, hold: Hold, reason: Finish, now_ms: int) -
             listed = Nano(listed + cost)
         if number == len(tries) and not own:
             charged = _charge(model, tried, hold)
-        outcomes.append(
-            AttemptOutcome(tried.attempt, tried.outcome, tried.status, tried.usage, cost, now_ms)
-        )
+        outcomes.append(AttemptOutcome(tried.attempt, tried.outcome, tried.status, tried.usage, cost, now_ms))
     return Settlement(charged, listed if priced else None, tuple(outcomes), reason.value, now_ms)
 
 
