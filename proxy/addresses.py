@@ -10,6 +10,8 @@ from typing import Final
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 RESOLVE_SECONDS_MAX: Final = 5.0
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+_GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
+"""All of IPv6 that is routed (RFC 4291, 2.4); outside of it are ::127.0.0.1, site-local and unassigned addresses."""
 
 
 def is_public(address: Address) -> bool:
@@ -22,6 +24,8 @@ def is_public(address: Address) -> bool:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(inner)
+        if address not in _GLOBAL_UNICAST:
+            return False
     return address.is_global and not address.is_multicast
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from proxy.credentials import token_of
 from proxy.exchange import Exchange, Headers
 from proxy.upstreams.api import Upstream
 
@@ -26,8 +27,6 @@ _REQUEST_ALLOWED: Final = frozenset(
 
 _ANSWER_ALLOWED: Final = ("content-type", "x-request-id", "request-id", "openai-processing-ms", "content-language")
 _ANSWER_NEVER: Final = HOP_BY_HOP | {"content-length", "alt-svc", "server", "strict-transport-security"}
-
-CREDENTIAL_HEADERS: Final = ("authorization", "x-api-key", "api-key", "x-goog-api-key")
 
 
 def upstream_headers(exchange: Exchange, upstream: Upstream) -> Headers:
@@ -57,10 +56,15 @@ def own_headers(exchange: Exchange) -> Headers:
         lower = name.lower()
         if lower in _NEVER_UPSTREAM or lower.startswith("x-forwarded-"):
             continue
-        if lower in CREDENTIAL_HEADERS and any(credential in value for credential in ours):
+        if ours and _holds_one_of(ours, value):
             continue
         headers.add(name, value)
     return headers
+
+
+def _holds_one_of(ours: tuple[str, ...], value: str) -> bool:
+    """Whether a key of ours stands in this header, as it is or within Basic."""
+    return any(key in value for key in ours) or token_of(value) in ours
 
 
 def answer_headers(exchange: Exchange, upstream_answer: Headers) -> Headers:

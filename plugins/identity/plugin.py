@@ -82,7 +82,7 @@ class IdentityPlugin(Plugin[IdentitySettings]):
             value = headers.get(name)
             if value is None:
                 continue
-            token = token_of(value) if name == "authorization" else value.strip()
+            token = token_of(value)
             if token.startswith(self._prefix):
                 ours.append(token)
             elif token:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 
 import pytest
 
 from proxy.ledger.books import State
 from tests.support.raw import Raw, request
+from tests.support.ways import Dialler, Ways, dialling, every_way
 from tests.support.world import World, world
 
 HELLO = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 50}
@@ -36,6 +37,28 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def key(edge: World) -> str:
     """A key of ours without caps."""
     return edge.gateway.make_key()
+
+
+@pytest.fixture(scope="session")
+def all_ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ways]:
+    """A running proxy with listeners of every kind."""
+    with every_way(tmp_path_factory.mktemp("ways")) as running:
+        yield running
+
+
+@pytest.fixture
+def ways(all_ways: Ways) -> Iterator[Ways]:
+    """The same, with providers that remember this test only."""
+    all_ways.reset()
+    yield all_ways
+    all_ways.reset()
+
+
+@pytest.fixture
+async def dial(ways: Ways) -> AsyncIterator[Dialler]:
+    """Connections that are closed when the test is over."""
+    async with dialling(ways) as dialler:
+        yield dialler
 
 
 @pytest.fixture(autouse=True)

@@ -26,6 +26,7 @@ CHAIN: list[str | dict[str, Any]] = [
 ]
 WIDE = {"requests": {"per_minute": 1_000_000, "burst": 100_000}}
 LIMITS: dict[str, Any] = {"ip": WIDE, "key": WIDE, "user": WIDE, "team": WIDE, "total_streams": 10_000}
+DEADLINES: dict[str, float] = {"connect_seconds": 2, "first_byte_seconds": 2, "idle_seconds": 2, "total_seconds": 30}
 GPT_4O_PRICE = {"input": "2.50", "output": "10", "cached_input": "1.25"}
 
 MODELS: dict[str, Any] = {
@@ -120,11 +121,10 @@ class World:
         return self.gateway.folder / "var" / "ca" / "mitmproxy-ca-cert.pem"
 
 
-def upstreams(provider: ScriptedProvider, ca_file: Path) -> dict[str, Any]:
+def upstreams(provider: ScriptedProvider, ca_file: Path, deadlines: Mapping[str, float] = DEADLINES) -> dict[str, Any]:
     """OpenAI and Anthropic at the scripted provider, names and certificates verified; one that is dead."""
     address = f"{provider.host}:{provider.port}"
-    deadlines = {"connect_seconds": 2, "first_byte_seconds": 2, "idle_seconds": 2, "total_seconds": 30}
-    shared = {"connect_to": address, "ca_file": str(ca_file), "deadlines": deadlines}
+    shared = {"connect_to": address, "ca_file": str(ca_file), "deadlines": dict(deadlines)}
     return {
         "demo": {"base_url": "builtin:demo", "keyless": True},
         "openai": {"base_url": "https://api.openai.com/v1", "key": "${OPENAI_API_KEY}", **shared},
@@ -136,7 +136,7 @@ def upstreams(provider: ScriptedProvider, ca_file: Path) -> dict[str, Any]:
             "headers": {"anthropic-version": "2023-06-01"},
             **shared,
         },
-        "dead": {"base_url": "http://127.0.0.1:9/v1", "keyless": True, "deadlines": deadlines},
+        "dead": {"base_url": "http://127.0.0.1:9/v1", "keyless": True, "deadlines": dict(deadlines)},
     }
 
 
@@ -148,6 +148,8 @@ def world(
     policies: Mapping[str, Mapping[str, Any]] | None = None,
     environment: Mapping[str, str] | None = None,
     listeners: Mapping[str, Mapping[str, Any]] | None = None,
+    deadlines: Mapping[str, float] = DEADLINES,
+    more_upstreams: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Iterator[World]:
     """A proxy with provider, `config` and `policies` replacing parts of the usual ones."""
     ca_file = write_ca_file(folder)
@@ -162,7 +164,7 @@ def world(
         whole = {
             "listeners": [{"name": name, **entry} for name, entry in entries.items()],
             "chain": CHAIN,
-            "upstreams": upstreams(provider, ca_file),
+            "upstreams": {**upstreams(provider, ca_file, deadlines), **(more_upstreams or {})},
             **(config or {}),
         }
         files = {
