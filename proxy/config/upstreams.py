@@ -17,6 +17,8 @@ from proxy.upstreams.api import Deadlines, Upstream
 BUILT_IN_SCHEME: Final = "builtin:"
 """builtin:demo is answered by Tollway itself."""
 
+_OF_OPENAI: Final = (".openai.com", ".openai.azure.com", ".cognitiveservices.azure.com")
+
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -76,7 +78,7 @@ def _upstream(name: str, entry: UpstreamEntry, root: Path) -> Upstream:
         credential_header=entry.credential_header.lower(),
         credential_scheme=entry.credential_scheme,
         headers=tuple((key.lower(), value) for key, value in entry.headers.items()),
-        output_field=entry.output_field,
+        output_field=entry.output_field or _output_field(entry.base_url),
         connect_to=connect_to,
         ca_file=None if entry.ca_file is None else str(root / entry.ca_file),
         deadlines=Deadlines(**entry.deadlines.model_dump()),
@@ -84,6 +86,12 @@ def _upstream(name: str, entry: UpstreamEntry, root: Path) -> Upstream:
         retry_stale=entry.retry_stale,
         reports_usage=entry.reports_usage,
     )
+
+
+def _output_field(base_url: str) -> str:
+    """OpenAI's own models want the newer member; servers that speak its format may know the older one only."""
+    host = base_url.partition("://")[2].partition("/")[0].partition(":")[0].lower()
+    return "max_completion_tokens" if host.endswith(_OF_OPENAI) else "max_tokens"
 
 
 def _problems(name: str, entry: UpstreamEntry, marks: Marks, root: Path) -> Iterator[Problem]:

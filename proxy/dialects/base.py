@@ -87,7 +87,8 @@ class Dialect(Protocol):
     ) -> bytes:
         """The body for the upstream: model, output limit and the request for usage spliced into the client's bytes.
 
-        `output_field` is used where the client set no limit itself; None means the preferred one.
+        `output_field` is used where the client set no limit itself, or set it in a member that such an upstream
+        does not know and would ignore; None means the preferred one.
         """
         ...
 

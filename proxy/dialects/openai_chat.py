@@ -16,6 +16,8 @@ from proxy.dialects.sse import make_event
 
 CHOICES_MAX: Final = 128
 
+_NEWER: Final = "max_completion_tokens"
+_OLDER: Final = "max_tokens"
 _INCLUDE_USAGE: Final = b'{"include_usage":true}'
 _PRICED_TIERS: Final = frozenset({"auto", "default", "flex", "on_demand"})
 """Service tiers that cost no more than the list price (`on_demand` is how Groq spells default)."""
@@ -47,7 +49,7 @@ class OpenAIChat:
     """See Dialect."""
 
     name: str = "openai.chat"
-    output_fields: tuple[str, ...] = ("max_completion_tokens", "max_tokens")
+    output_fields: tuple[str, ...] = (_NEWER, _OLDER)
 
     def parse(self, body: bytes) -> Call:
         """See Dialect. Checks what decides about the cost, and leaves the rest to the provider."""
@@ -81,17 +83,25 @@ class OpenAIChat:
     def rewrite(
         self, call: Call, *, model: str, output_tokens: int | None, output_field: str | None, report_usage: bool
     ) -> bytes:
-        """See Dialect. Where the client used both output fields, both are set."""
+        """See Dialect. Where the client used both output fields, both are set; see `_limited`."""
         changes: dict[str, bytes | None] = {}
         if model != call.model:
             changes["model"] = orjson.dumps(model)
-        if output_tokens is not None and output_tokens != call.output_tokens_max:
-            used = [field for field in self.output_fields if call.document.get(field) is not None]
-            for field in used or [output_field or self.output_fields[0]]:
-                changes[field] = b"%d" % output_tokens
+        if output_tokens is not None:
+            changes |= self._limited(call, output_tokens, output_field)
         if report_usage and call.stream and not call.wants_usage:
             changes["stream_options"] = _with_usage(call)
         return splice(call.body, call.spans, changes) if changes else call.body
+
+    def _limited(self, call: Call, output_tokens: int, output_field: str | None) -> dict[str, bytes | None]:
+        """The limit in a member that the upstream knows: every server knows the older name, not all the newer one."""
+        value = b"%d" % output_tokens
+        used = [field for field in self.output_fields if call.document.get(field) is not None]
+        if output_field == _OLDER and _NEWER in used:
+            return {_OLDER: value, _NEWER: None}
+        if output_tokens == call.output_tokens_max:
+            return {}
+        return dict.fromkeys(used or [output_field or _NEWER], value)
 
     def usage_reader(self, *, stream: bool) -> UsageReader:
         """See Dialect."""

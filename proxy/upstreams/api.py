@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from proxy.exchange import Headers
+from proxy.headers import Headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,10 @@ class Upstream:
     headers: tuple[tuple[str, str], ...] = ()
     """Sent with every request, for example anthropic-version where the client names none."""
     output_field: str | None = None
-    """Member that limits the output where the client set none; None: the dialect's preferred one."""
+    """Member that limits the output where the client set none; None: the dialect's preferred one.
+
+    max_tokens: the upstream does not know max_completion_tokens, so a client's is sent under this name.
+    """
     connect_to: tuple[str, int] | None = None
     """Connect here instead of to the URL's own host; name and certificate stay those of the URL."""
     ca_file: str | None = None

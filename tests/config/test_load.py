@@ -54,6 +54,13 @@ def test_an_upstream_without_its_key_is_unavailable_and_says_what_to_set(files: 
     assert generation.catalogue["tiny"].name == "small"
 
 
+def test_an_upstream_is_taken_to_know_the_older_limit_only_unless_it_is_openais(files: Files) -> None:
+    """A server that ignores the member with the limit would answer without one."""
+    generation = files.load()
+    fields = {name: generation.keyless_upstreams[name].output_field for name in ("openai", "groq")}
+    assert fields == {"openai": "max_completion_tokens", "groq": "max_tokens"}
+
+
 def test_candidates_name_available_upstreams_only(files: Files) -> None:
     """The others stay in the catalogue."""
     generation = files.load({"OPENAI_API_KEY": "sk-1"})

@@ -187,11 +187,23 @@ def test_what_costs_no_more_is_bounded(members: dict[str, Any]) -> None:
     assert parse(**members).unbounded is None
 
 
-@pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
-def test_the_limit_goes_into_the_member_the_client_used(field: str) -> None:
-    """Whatever the upstream prefers."""
-    changed = rewritten(parse(**{field: 500}), output_tokens=100, output_field="max_tokens")
+@pytest.mark.parametrize(
+    ("field", "output_field"),
+    [("max_tokens", "max_tokens"), ("max_tokens", "max_completion_tokens"), ("max_completion_tokens", None)],
+)
+def test_the_limit_goes_into_the_member_the_client_used(field: str, output_field: str | None) -> None:
+    """Where the upstream knows it."""
+    changed = rewritten(parse(**{field: 500}), output_tokens=100, output_field=output_field)
     assert changed == {**HELLO, field: 100}
+
+
+@pytest.mark.parametrize("limit", [100, 500])
+def test_a_limit_is_never_left_in_a_member_that_the_upstream_ignores(limit: int) -> None:
+    """Such a request would generate without any limit, under a hold for a few tokens."""
+    changed = rewritten(parse(max_completion_tokens=500), output_tokens=limit, output_field="max_tokens")
+    assert changed == {**HELLO, "max_tokens": limit}
+    both = parse(max_completion_tokens=500, max_tokens=500)
+    assert rewritten(both, output_tokens=limit, output_field="max_tokens") == {**HELLO, "max_tokens": limit}
 
 
 def test_the_limit_goes_into_both_members_where_both_were_used() -> None:
