@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
-from multidict import CIMultiDict
-
 from proxy.errors import Refusal
+from proxy.headers import Headers
 
 if TYPE_CHECKING:
     from proxy.catalogue import Model
@@ -26,10 +25,6 @@ if TYPE_CHECKING:
     from proxy.pricing.quote import Quote
     from proxy.pricing.usage import Usage
     from proxy.routes import Route
-
-Headers = CIMultiDict[str]
-"""Header fields, case-insensitive, order kept, repeats kept. Names and values are `str` (UTF-8)."""
-
 
 class ListenerKind(Enum):
     """Where clients reach us."""

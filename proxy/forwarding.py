@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from proxy.credentials import token_of
-from proxy.exchange import Exchange, Headers
+from proxy.exchange import Exchange
+from proxy.headers import Headers
 from proxy.upstreams.api import Upstream
 
 HOP_BY_HOP: Final = frozenset(

@@ -10,7 +10,8 @@ import orjson
 import pytest
 
 from proxy.driver import HEARTBEAT, Driver, DriverLimits
-from proxy.exchange import Exchange, Finish, Headers, Request, Response
+from proxy.exchange import Exchange, Finish, Request, Response
+from proxy.headers import Headers
 from proxy.listeners.api import Arrival
 from proxy.plugin import Next
 from proxy.upstreams.api import FailureKind, UpstreamFailure

@@ -11,7 +11,8 @@ import pytest
 from proxy.config.schema import CapturedHost
 from proxy.dialects import DIALECTS
 from proxy.errors import Refusal
-from proxy.exchange import Exchange, Headers, ListenerKind, Response
+from proxy.exchange import Exchange, ListenerKind, Response
+from proxy.headers import Headers
 from proxy.ledger.api import Attempt, Hold, HoldRequest
 from proxy.listeners.api import ConnectVerdict
 from proxy.operations import LOCAL, MODELS, PLAIN, UNMETERED, WEBSOCKET

@@ -7,7 +7,8 @@ from typing import ClassVar, Final, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from proxy.exchange import Exchange, Headers, ListenerKind, Response
+from proxy.exchange import Exchange, ListenerKind, Response
+from proxy.headers import Headers
 from proxy.operations import Target
 from proxy.plugin import Next, Plugin, PluginSettings, Services, Stage
 

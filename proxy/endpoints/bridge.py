@@ -7,7 +7,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from proxy.errors import Refusal
-from proxy.exchange import Exchange, Headers, Response
+from proxy.exchange import Exchange, Response
+from proxy.headers import Headers
 
 Scope = MutableMapping[str, Any]
 Application = Callable[[Scope, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from proxy.errors import Refusal
-from proxy.exchange import Headers, Origin, Request
+from proxy.exchange import Origin, Request
+from proxy.headers import Headers
 
 
 class Downstream(Protocol):

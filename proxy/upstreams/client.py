@@ -16,7 +16,7 @@ from aiohttp.client_exceptions import ClientError
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EofStream
 
-from proxy.exchange import Headers
+from proxy.headers import Headers
 from proxy.upstreams import limits
 from proxy.upstreams.api import FailureKind, Upstream, UpstreamClient, UpstreamFailure, UpstreamResponse
 from proxy.upstreams.flight import Flight

@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterator
 from typing import Final
 
-from proxy.exchange import Headers
+from proxy.headers import Headers
 
 _OF_THE_HOP: Final = frozenset(
     {

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from plugins.cors.plugin import EXPOSED_HEADERS, CorsPlugin, CorsSettings
 from proxy.chain import compose, compose_observers
 from proxy.errors import Refusal
-from proxy.exchange import Exchange, Headers, ListenerKind, Response
+from proxy.exchange import Exchange, ListenerKind, Response
+from proxy.headers import Headers
 from proxy.operations import LOCAL, PLAIN, UNMETERED, WEBSOCKET
 from tests.support.fakes import Log, Rest, exchange, generation, origin
 

@@ -10,7 +10,8 @@ import pytest
 
 from plugins.metering.plugin import MeteringPlugin, MeteringSettings
 from proxy.dialects import DIALECTS
-from proxy.exchange import Exchange, Finish, Headers, Response
+from proxy.exchange import Exchange, Finish, Response
+from proxy.headers import Headers
 from proxy.ledger.api import Attempt
 from proxy.pricing.usage import Usage
 from proxy.quoting import quote

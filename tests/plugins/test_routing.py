@@ -10,7 +10,8 @@ import pytest
 from plugins.routing.plugin import RoutingPlugin, RoutingSettings
 from proxy.dialects import DIALECTS
 from proxy.errors import Refusal
-from proxy.exchange import Exchange, Headers, Response
+from proxy.exchange import Exchange, Response
+from proxy.headers import Headers
 from proxy.ledger.api import Hold, HoldRequest
 from proxy.pricing.money import ZERO
 from proxy.upstreams.api import FailureKind, UpstreamFailure
@@ -60,9 +61,7 @@ class Answered:
 
 
 def build(**settings: Any) -> RoutingPlugin:
-    services = SimpleNamespace(
-        clock=FakeClock(), ledger=MemoryLedger(), log=Log(), states=States(), metrics=Answered()
-    )
+    services = SimpleNamespace(clock=FakeClock(), ledger=MemoryLedger(), log=Log(), states=States(), metrics=Answered())
     return RoutingPlugin(RoutingSettings(backoff_milliseconds=0, **settings), services)  # type: ignore[arg-type]
 
 

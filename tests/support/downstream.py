@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from proxy.exchange import Headers
+from proxy.headers import Headers
 
 
 class MemoryDownstream:

@@ -21,7 +21,8 @@ from proxy.config.schema import (
     ScopeLimits,
     Team,
 )
-from proxy.exchange import Exchange, Headers, ListenerKind, Origin, Request, Response
+from proxy.exchange import Exchange, ListenerKind, Origin, Request, Response
+from proxy.headers import Headers
 from proxy.identities import CapSetting, Identity, IdentityKind
 from proxy.operations import CHAT, EMBEDDINGS, MESSAGES, Operation
 from proxy.pricing.rates import Rates, parse_rate

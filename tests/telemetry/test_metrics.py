@@ -10,7 +10,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.catalogue import Candidate, Model
-from proxy.exchange import Exchange, Finish, Headers, ListenerKind, Origin, Request
+from proxy.exchange import Exchange, Finish, ListenerKind, Origin, Request
+from proxy.headers import Headers
 from proxy.identities import Identity, IdentityKind
 from proxy.ledger.api import Attempt, Basis, Cap, CapState, Settlement
 from proxy.operations import CHAT, LOCAL

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Final
 
 from proxy.errors import Refusal
-from proxy.exchange import Headers
+from proxy.headers import Headers
 
 _FRAMING: Final = ("connection", "transfer-encoding", "keep-alive", "proxy-connection", "upgrade")
 _STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}

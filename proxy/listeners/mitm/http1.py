@@ -13,7 +13,7 @@ from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layer import Layer
 
 from proxy.errors import Refusal
-from proxy.exchange import Headers
+from proxy.headers import Headers
 from proxy.listeners.mitm.answer import CONTINUE, LAST_CHUNK, bodiless, head_bytes, refusal_bytes
 from proxy.listeners.mitm.head import Head, Unreadable, parse
 from proxy.listeners.mitm.stream import NEVER, Stream

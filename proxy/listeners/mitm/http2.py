@@ -22,7 +22,7 @@ from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layer import Layer
 
 from proxy.errors import Refusal
-from proxy.exchange import Headers
+from proxy.headers import Headers
 from proxy.listeners.mitm.answer import bodiless, fields
 from proxy.listeners.mitm.h2connection import FLOOD_SECONDS, EngineH2
 from proxy.listeners.mitm.head import Head, from_fields

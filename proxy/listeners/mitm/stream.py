@@ -11,7 +11,8 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.errors import Refusal
-from proxy.exchange import Headers, Request
+from proxy.exchange import Request
+from proxy.headers import Headers
 
 if TYPE_CHECKING:
     from proxy.listeners.mitm.core import Core

@@ -15,7 +15,7 @@ from mitmproxy.proxy.layers.tls import ServerTLSLayer
 
 from proxy.addresses import Address, is_public, resolve
 from proxy.errors import Refusal
-from proxy.exchange import Headers
+from proxy.headers import Headers
 from proxy.listeners.mitm.answer import head_lines, refusal_bytes
 from proxy.listeners.mitm.upstream import open_upstream
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from proxy.config.schema import LimitsEntry, Listener
 from proxy.errors import Refusal
-from proxy.exchange import Headers
+from proxy.headers import Headers
 from proxy.listeners.api import Arrival, ConnectVerdict, Downstream, Serve
 from proxy.listeners.mitm.connection import ClientConnection
 from proxy.listeners.mitm.engine import MitmEngine

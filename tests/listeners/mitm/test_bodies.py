@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from proxy.errors import Refusal
-from proxy.exchange import Headers
+from proxy.headers import Headers
 from proxy.listeners.api import Arrival, Downstream
 from proxy.listeners.mitm import connection as connection_module
 from proxy.listeners.mitm.core import BODY_BUFFER_BYTES

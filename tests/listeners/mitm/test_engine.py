@@ -12,7 +12,7 @@ from mitmproxy.options import Options
 from mitmproxy.proxy import events
 
 from proxy.config.schema import LimitsEntry
-from proxy.exchange import Headers
+from proxy.headers import Headers
 from proxy.listeners.api import Arrival, Downstream
 from proxy.listeners.mitm import embedding
 from proxy.listeners.mitm.embedding import EmbeddingError, check_options, make_options

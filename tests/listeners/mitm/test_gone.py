@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.exchange import Headers
+from proxy.headers import Headers
 from proxy.listeners.api import Arrival, Downstream
 from tests.listeners.mitm.harness import WAIT_SECONDS, Client, Handler, running, until
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.exchange import Headers
+from proxy.headers import Headers
 from proxy.listeners.api import Arrival, Downstream
 from proxy.listeners.mitm.answer import BadAnswer
 from tests.listeners.mitm.harness import answer_refusals, echo, listener, running, until

@@ -14,7 +14,7 @@ import trustme
 
 from proxy.config.schema import Listener
 from proxy.errors import Refusal
-from proxy.exchange import Headers
+from proxy.headers import Headers
 from proxy.listeners.api import Arrival, Downstream
 from proxy.listeners.mitm.answer import BadAnswer
 from tests.listeners.mitm.h2client import H2Client, client_context

@@ -6,7 +6,7 @@ import asyncio
 import os
 from pathlib import Path
 
-from proxy.exchange import Headers
+from proxy.headers import Headers
 from proxy.listeners.api import Arrival, Downstream
 from tests.listeners.mitm.harness import running, until
 

@@ -14,7 +14,7 @@ import pytest
 import trustme
 
 from proxy.errors import Refusal
-from proxy.exchange import Headers
+from proxy.headers import Headers
 from proxy.listeners.api import Arrival, ConnectVerdict, Downstream
 from proxy.listeners.mitm import upstream as upstream_module
 from proxy.listeners.mitm.admission import split_authority

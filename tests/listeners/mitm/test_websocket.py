@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from proxy.errors import Refusal
-from proxy.exchange import Headers
+from proxy.headers import Headers
 from proxy.listeners.api import Arrival, Downstream
 from proxy.listeners.mitm import websocket as websocket_module
 from proxy.listeners.mitm.websocket import admit
