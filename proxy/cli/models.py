@@ -25,6 +25,8 @@ def models(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> N
     table = Table("model", "served by", "in", "cached", "out", "context", "for", "now", box=SIMPLE_HEAD, pad_edge=False)
     for column in table.columns[2:6]:
         column.justify, column.no_wrap = "right", True
+    table.columns[0].no_wrap = True
+    table.columns[0].min_width = max(len(row["model"]) for row in rows)
     for row in rows:
         table.add_row(
             row["model"],
