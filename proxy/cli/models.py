@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -15,6 +15,10 @@ from proxy.config.schema import Generation
 from proxy.pricing.rates import Rates, rate_text
 
 
+SERVED_BY_CHARS_MIN: Final = 9
+"""Long enough for the name of an upstream; several are wrapped."""
+
+
 def models(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
     """List the catalogue: prices in USD per million tokens, and why a model cannot be served."""
     generation = generation_of(config)
@@ -22,11 +26,24 @@ def models(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> N
     if json:
         print_json(rows)
         return
-    table = Table("model", "served by", "in", "cached", "out", "context", "for", "now", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        "model",
+        "served by",
+        "in",
+        "cached",
+        "out",
+        "context",
+        "for",
+        "now",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
     for column in table.columns[2:6]:
         column.justify, column.no_wrap = "right", True
     table.columns[0].no_wrap = True
     table.columns[0].min_width = max(len(row["model"]) for row in rows)
+    table.columns[1].min_width = SERVED_BY_CHARS_MIN
     for row in rows:
         table.add_row(
             row["model"],
@@ -34,7 +51,7 @@ def models(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> N
             row["price"]["input"],
             row["price"].get("cached_input", ""),
             row["price"]["output"],
-            f"{row['context']:,}",
+            f"{row['context'] // 1000}k",
             "no key" if row["open"] else ", ".join(row["tiers"]) or "all",
             "yes" if row["available"] else "no",
         )
