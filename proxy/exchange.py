@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from proxy.ledger.api import Hold, Settlement
     from proxy.operations import Operation
     from proxy.pricing.quote import Quote
-    from proxy.pricing.usage import Usage
     from proxy.routes import Route
+    from proxy.usage import Usage
 
 class ListenerKind(Enum):
     """Where clients reach us."""
@@ -248,6 +248,8 @@ class Exchange:
     client_gone: bool = False
     """The client has left; nothing new is begun for it."""
     bytes_out: int = 0
+    streams: list[ByteStream] = field(default_factory=list)
+    """Every upstream's answer that was begun for it: closed when it ends, wherever in the chain it was left."""
     before_finish: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     """Awaited by the driver, in order, once the answer was sent or drained to its end; not after a cancellation."""
     _finishers: list[Callable[[Finish], None]] = field(default_factory=list)

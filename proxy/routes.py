@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from proxy.catalogue import Candidate
 from proxy.ledger.api import Attempt
-from proxy.pricing.usage import Usage
+from proxy.usage import Usage
 
 
 @dataclass(slots=True, eq=False)
@@ -18,7 +18,7 @@ class Try:
     status: int = 0
     """The upstream's HTTP status; 0: no answer."""
     outcome: str = "running"
-    """running | served | status | garbage | error_event | a FailureKind's value"""
+    """running | unsent (nothing left us) | served | status | garbage | error_event | a FailureKind's value"""
     detail: str = ""
     """What the log may say about a failure; never sent to a client."""
     usage: Usage | None = None

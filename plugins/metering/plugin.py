@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 from pydantic import Field
@@ -11,8 +12,9 @@ from proxy.dialects.base import Call, UsageReader
 from proxy.exchange import Exchange, Response
 from proxy.plugin import Next, Plugin, PluginSettings, Services, Stage
 from proxy.pricing import tokens
-from proxy.pricing.usage import Usage
+from proxy.pricing.quote import Quote
 from proxy.routes import Try
+from proxy.usage import Usage
 
 
 class MeteringSettings(PluginSettings):
@@ -51,28 +53,47 @@ class MeteringPlugin(Plugin[MeteringSettings]):
             exchange.usage = tried.usage = reader.usage()
         else:
             response.taps.append(reader.feed)
-            exchange.on_finish(lambda _: _read(exchange, tried, reader))
-        if self.settings.count:
-            call = exchange.call
+            exchange.on_finish(lambda _: _read_cut(exchange, tried, reader))
+        call = exchange.call
 
-            async def closing() -> None:
-                await _count(exchange, call, tried, reader)
+        async def closing() -> None:
+            await _close(exchange, call, tried, reader, count=self.settings.count)
 
-            exchange.before_finish.append(closing)
+        exchange.before_finish.append(closing)
         return response
 
 
-def _read(exchange: Exchange, tried: Try, reader: UsageReader) -> None:
-    """The last report of the stream; what was counted stands only where there is none."""
+def _read_cut(exchange: Exchange, tried: Try, reader: UsageReader) -> None:
+    """A stream that was not read to its end has a usage only where the dialect's own end was seen in it.
+
+    What was reported before is not all that it will come to: leaving early must not be a discount.
+    """
+    if tried.usage is None and reader.finished:
+        exchange.usage = tried.usage = reader.usage()
+
+
+async def _close(exchange: Exchange, call: Call, tried: Try, reader: UsageReader, *, count: bool) -> None:
+    """The usage of an answer that ended or broke: its report, or else our own count of what was delivered."""
+    if tried.usage is not None or tried.outcome != "served":
+        return
     reported = reader.usage()
-    if reported is not None:
-        exchange.usage = tried.usage = reported
+    if reported is None:
+        if count:
+            await _count(exchange, call, tried, reader)
+    elif count or not reported.counted:
+        exchange.usage = tried.usage = _within(reported, exchange.quote) if reported.counted else reported
+
+
+def _within(usage: Usage, quote: Quote | None) -> Usage:
+    """An estimate of ours is never above a limit that the upstream kept to."""
+    if quote is None or not quote.enforced:
+        return usage
+    output = min(usage.output_tokens, quote.output_tokens * quote.choices)
+    return replace(usage, output_tokens=output, reasoning_tokens=min(usage.reasoning_tokens, output))
 
 
 async def _count(exchange: Exchange, call: Call, tried: Try, reader: UsageReader) -> None:
     """Our own count of an answer that ended without a report."""
-    if reader.usage() is not None or tried.usage is not None or tried.outcome in ("garbage", "error_event"):
-        return
     model, quote = exchange.model, exchange.quote
     if model is None or quote is None:
         return
@@ -82,11 +103,8 @@ async def _count(exchange: Exchange, call: Call, tried: Try, reader: UsageReader
     if counted_input is None or counted_output is None:
         return
     counted_output += reader.bytes_beyond
-    exchange.usage = tried.usage = Usage(
-        input_tokens=min(counted_input, quote.input_tokens),
-        output_tokens=min(counted_output, quote.output_tokens * quote.choices) if quote.enforced else counted_output,
-        counted=True,
-    )
+    usage = Usage(min(counted_input, quote.input_tokens), counted_output, counted=True)
+    exchange.usage = tried.usage = _within(usage, quote)
 
 
 PLUGIN = MeteringPlugin

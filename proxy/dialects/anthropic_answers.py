@@ -8,7 +8,7 @@ from proxy.dialects.json_reader import JsonReader, text_of_json
 from proxy.dialects.openai_answers import count_of
 from proxy.dialects.sse import event_data, event_name
 from proxy.dialects.stream_reader import BYTES_PER_TOKEN_MIN, StreamReader, parsed
-from proxy.pricing.usage import Usage
+from proxy.usage import Usage
 
 _CONTENT_TYPES: Final = frozenset({"content_block_start", "content_block_delta", "message_delta"})
 _SPOKEN: Final = ("text", "thinking", "name", "data")

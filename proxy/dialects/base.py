@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from proxy.pricing.usage import Usage
+from proxy.usage import Usage
 
 
 @dataclass(frozen=True, slots=True, eq=False)

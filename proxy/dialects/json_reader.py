@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 
 from proxy.dialects.stream_reader import parsed
-from proxy.pricing.usage import Usage
+from proxy.usage import Usage
 
 WHOLE_BYTES_MAX: Final = 4 << 20
 """An answer up to this size is parsed whole; of a larger one (embeddings, mostly) only the end is read."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 from proxy.dialects.json_reader import JsonReader, text_of_json
 from proxy.dialects.sse import event_data, event_name
 from proxy.dialects.stream_reader import StreamReader, parsed
-from proxy.pricing.usage import Usage
+from proxy.usage import Usage
 
 _DONE: Final = b"[DONE]"
 

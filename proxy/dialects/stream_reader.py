@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final
 import orjson
 
 from proxy.dialects.sse import EventFramer, EventTooLarge, event_data, split_events
-from proxy.pricing.usage import Usage
+from proxy.usage import Usage
 
 RAW_BYTES_MAX: Final = 128 << 10
 TEXT_BYTES_MAX: Final = 4 << 20

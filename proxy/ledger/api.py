@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Protocol
 
 from proxy.pricing.money import Nano
-from proxy.pricing.usage import Usage
+from proxy.usage import Usage
 
 
 class Basis(Enum):

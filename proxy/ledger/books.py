@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from proxy.ledger.api import Attempt, AttemptOutcome, Basis, Cap, CapExceeded, CapState, Hold, HoldRequest, Settlement
 from proxy.pricing.money import Nano
-from proxy.pricing.usage import Usage
+from proxy.usage import Usage
 
 AMOUNT_NANO_MAX: Final = 10**18
 """Largest amount in one row: a thousand million dollars, far inside 64 bits."""

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Final
 
 from proxy.pricing.money import Nano
-from proxy.pricing.usage import Usage
+from proxy.usage import Usage
 
 _SCALE: Final = 10**12
 _PER_NANO: Final = 10**9

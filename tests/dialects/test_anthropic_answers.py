@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.dialects import DIALECTS
-from proxy.pricing.usage import Usage
+from proxy.usage import Usage
 
 MESSAGES = DIALECTS["anthropic.messages"]
 MESSAGE: dict[str, Any] = {

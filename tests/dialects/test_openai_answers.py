@@ -12,7 +12,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from proxy.dialects import DIALECTS, stream_reader
 from proxy.dialects.sse import EVENT_BYTES_MAX
-from proxy.pricing.usage import Usage
+from proxy.usage import Usage
 
 CHAT = DIALECTS["openai.chat"]
 EMBEDDINGS = DIALECTS["openai.embeddings"]

@@ -15,7 +15,7 @@ from proxy.ledger.schema import connect
 from proxy.ledger.spend import SpendRow, spend
 from proxy.ledger.store import SqliteLedger
 from proxy.pricing.money import Nano
-from proxy.pricing.usage import Usage
+from proxy.usage import Usage
 from tests.support.fakes import FakeClock, Log
 
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -22,8 +22,8 @@ from proxy.exchange import Exchange, Finish, Response
 from proxy.ledger.api import Attempt, Basis, Cap, CapState, Hold, HoldRequest, Settlement
 from proxy.operations import LOCAL
 from proxy.pricing.money import Nano
-from proxy.pricing.usage import Usage
 from proxy.routes import Route, Try
+from proxy.usage import Usage
 from tests.support.fakes import KEY, Chunks, FakeClock, Log, Rest, exchange, generation, identity, model
 
 FIELDS = {

@@ -17,8 +17,8 @@ from proxy.config.schema import Bucket, Generation, Limits, ScopeLimits
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Finish
 from proxy.operations import LOCAL, MODELS, PLAIN
-from proxy.pricing.usage import Usage
 from proxy.state import Counters
+from proxy.usage import Usage
 from tests.support.fakes import FakeClock, Rest, exchange, generation, origin
 
 OPEN = ScopeLimits()

@@ -15,8 +15,8 @@ from proxy.errors import Refusal
 from proxy.exchange import Exchange, Finish
 from proxy.identities import Identity, IdentityKind
 from proxy.operations import LOCAL, MODELS
-from proxy.pricing.usage import Usage
 from proxy.state import Counters
+from proxy.usage import Usage
 from tests.support.fakes import FakeClock, Rest, exchange, generation, identity, model, origin
 
 OPEN = ScopeLimits()

@@ -13,9 +13,9 @@ from proxy.dialects import DIALECTS
 from proxy.exchange import Exchange, Finish, Response
 from proxy.headers import Headers
 from proxy.ledger.api import Attempt
-from proxy.pricing.usage import Usage
 from proxy.quoting import quote
 from proxy.routes import Route, Try
+from proxy.usage import Usage
 from tests.support.fakes import CHAT_BODY, Chunks, exchange
 
 CONTENT = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"Hello there"},"finish_reason":null}]}\n\n'

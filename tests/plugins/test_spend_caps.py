@@ -12,9 +12,9 @@ from proxy.dialects import DIALECTS
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Finish
 from proxy.ledger.api import Attempt
-from proxy.pricing.usage import Usage
 from proxy.quoting import quote
 from proxy.routes import Route, Try
+from proxy.usage import Usage
 from tests.support.fakes import (
     CHAT_BODY,
     FakeClock,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.pricing.rates import Rates, parse_rate
-from proxy.pricing.usage import Usage
+from proxy.usage import Usage
 
 RATE = st.decimals(0, 200, places=4).map(parse_rate)
 OPTIONAL = st.none() | RATE

@@ -16,10 +16,10 @@ from proxy.identities import Identity, IdentityKind
 from proxy.ledger.api import Attempt, Basis, Cap, CapState, Settlement
 from proxy.operations import CHAT, LOCAL
 from proxy.pricing.money import Nano
-from proxy.pricing.usage import Usage
 from proxy.routes import Route, Try
 from proxy.telemetry.families import SERIES_MAX, Counters
 from proxy.telemetry.metrics import Metrics
+from proxy.usage import Usage
 
 
 class ManualClock:

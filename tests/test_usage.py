@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.pricing.usage import NOTHING, Usage
+from proxy.usage import NOTHING, Usage
 
 COUNT = st.integers(-100, 1000)
 
