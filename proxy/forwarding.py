@@ -26,12 +26,14 @@ _REQUEST_ALLOWED: Final = frozenset(
 )  # fmt: skip
 """With our own credential the client's other headers are its business with us, not the provider's."""
 
-_ANSWER_ALLOWED: Final = ("content-type", "x-request-id", "request-id", "openai-processing-ms", "content-language")
+_ANSWER_ALLOWED: Final = (
+    "content-type", "x-request-id", "request-id", "openai-processing-ms", "content-language", "retry-after",
+)  # fmt: skip
 _ANSWER_NEVER: Final = HOP_BY_HOP | {"content-length", "alt-svc", "server", "strict-transport-security"}
 
 
 def upstream_headers(exchange: Exchange, upstream: Upstream) -> Headers:
-    """Request headers for a priced call: the operator's credential swapped in, or the client's own kept."""
+    """Request headers for a priced call: the operator's credential and headers put in, or the client's own kept."""
     request = exchange.request
     if exchange.identity is not None and exchange.identity.provider_credential:
         headers = own_headers(exchange)
@@ -43,8 +45,8 @@ def upstream_headers(exchange: Exchange, upstream: Upstream) -> Headers:
         if upstream.key is not None:
             scheme = upstream.credential_scheme
             headers[upstream.credential_header] = f"{scheme} {upstream.key}" if scheme else upstream.key
-    for name, value in upstream.headers:
-        headers.setdefault(name, value)
+        for name, value in upstream.headers:
+            headers.setdefault(name, value)
     headers["accept-encoding"] = "identity"
     return headers
 

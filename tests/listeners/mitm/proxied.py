@@ -34,9 +34,12 @@ async def captured(engine: Running, context: ssl.SSLContext, host: str = "api.te
 
 @asynccontextmanager
 async def origin(
-    handle: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any], context: ssl.SSLContext | None = None
+    handle: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any],
+    context: ssl.SSLContext | None = None,
+    *,
+    port: int = 0,
 ) -> AsyncIterator[int]:
-    """Somebody else's server; its port."""
+    """Somebody else's server; its port, a free one unless given."""
     writers: list[asyncio.StreamWriter] = []
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -44,7 +47,7 @@ async def origin(
         with suppress(OSError, asyncio.IncompleteReadError):
             await handle(reader, writer)
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context)
+    server = await asyncio.start_server(accept, "127.0.0.1", port, ssl=context)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
