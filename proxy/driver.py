@@ -80,7 +80,7 @@ class Driver:
             for raised in exchange.finish(reason):
                 self.log.error("finish_failed", request_id=exchange.request_id, exc_info=raised)
             self._on_end(exchange, reason)
-            await run.close_stream()
+            await run.close_streams()
 
 
 class _Run:
@@ -142,7 +142,8 @@ class _Run:
             reason = await self._whole(response)
         else:
             reason = await self._streamed(response)
-        if exchange.before_finish:
+        given_up = reason is Finish.CLIENT_GONE  # The drain reached its limit in bytes: what it cost is not known.
+        if exchange.before_finish and not given_up:
             await self._closings()
         return Finish.CLIENT_GONE if exchange.client_gone else reason
 
@@ -260,10 +261,12 @@ class _Run:
         response.headers[self._driver.request_id_header] = self._exchange.request_id
         await self._down.respond(response.status, response.headers, response.body, close=True)
 
-    async def close_stream(self) -> None:
-        """Give the upstream connection back, or close it if its answer was not read to the end."""
+    async def close_streams(self) -> None:
+        """Give upstream connections back, or close those whose answer was not read to the end."""
         if self._answer is not None and self._answer.stream is not None:
             await self._answer.stream.aclose()
+        for stream in self._exchange.streams:
+            await stream.aclose()
 
 
 def _forget(task: asyncio.Task[None]) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from proxy.routes import Route
     from proxy.usage import Usage
 
+
 class ListenerKind(Enum):
     """Where clients reach us."""
 

@@ -69,6 +69,7 @@ class Terminal:
             self._log.error("priced_call_without_facts", request_id=exchange.request_id, missing=missing)
             raise Refusal("internal_error", "This priced path is closed: the chain did not establish what it costs.")
         current = exchange.route.current
+        current.outcome = "unsent"
         upstream = _upstream(exchange, current.candidate.upstream)
         quote = exchange.quote
         body = DIALECTS[exchange.call.dialect].rewrite(
@@ -79,17 +80,13 @@ class Terminal:
             report_usage=upstream.reports_usage,
         )
         path, host = self._priced_path(exchange, upstream)
+        headers = upstream_headers(exchange, upstream)
+        current.outcome = "running"
         try:
-            answer = await self._client.send(
-                upstream,
-                method="POST",
-                path=path,
-                headers=upstream_headers(exchange, upstream),
-                body=body,
-                host=host,
-            )
+            answer = await self._client.send(upstream, method="POST", path=path, headers=headers, body=body, host=host)
+            exchange.streams.append(answer)
             current.status = answer.status
-            sse = answer.headers.get("content-type", "").startswith("text/event-stream")
+            sse = answer.headers.get("content-type", "").lower().startswith("text/event-stream")
             if sse and answer.status == 200:
                 current.outcome = "served"
                 return Response(200, answer_headers(exchange, answer.headers), stream=answer, sse=True)
@@ -98,7 +95,10 @@ class Terminal:
             current.outcome = failure.kind.value
             current.detail = failure.detail
             return _unanswered(failure)
-        current.outcome = "served" if answer.status < 400 else "status"
+        current.outcome = "served" if answer.status < 300 else "status"
+        if answer.status >= 300 and upstream.key is not None:
+            # A provider's words about a request are the client's; the operator's key is not, should they quote it.
+            whole = whole.replace(upstream.key.encode(), b"[redacted]")
         return Response(answer.status, answer_headers(exchange, answer.headers), whole)
 
     def _priced_path(self, exchange: Exchange, upstream: Upstream) -> tuple[str, str | None]:
@@ -151,6 +151,7 @@ class Terminal:
             )
         except UpstreamFailure as failure:
             return _unanswered(failure)
+        exchange.streams.append(answer)
         headers = passed_headers(answer.headers)
         if (length := answer.headers.get("content-length")) is not None:
             headers["content-length"] = length

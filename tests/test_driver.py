@@ -280,3 +280,19 @@ def finishers_in_order() -> list[str]:
 def test_finishers_run_last_registered_first() -> None:
     """Metering before settlement, settlement before audit."""
     assert finishers_in_order() == ["metering", "spend_caps", "audit"]
+
+
+async def test_upstream_streams_are_closed_wherever_the_chain_left_them() -> None:
+    """A chain that is cancelled or fails while it waits for content keeps no upstream connection."""
+    left = Chunks()
+
+    async def chain(seen: Exchange) -> Response:
+        seen.dispatched = True
+        seen.streams.append(left)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    scene, down = Scene(chain, drain_client_gone_seconds=0.01), MemoryDownstream()
+    asyncio.get_running_loop().call_soon(lambda: asyncio.get_running_loop().call_soon(down.leave))
+    await scene.play(down)
+    assert (scene.finished, left.closed) == ([Finish.CLIENT_GONE], True)

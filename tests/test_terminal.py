@@ -15,13 +15,13 @@ from proxy.exchange import Exchange, ListenerKind, Response
 from proxy.headers import Headers
 from proxy.ledger.api import Attempt, Hold, HoldRequest
 from proxy.listeners.api import ConnectVerdict
-from proxy.operations import LOCAL, MODELS, PLAIN, UNMETERED, WEBSOCKET
+from proxy.operations import LOCAL, MESSAGES, MODELS, PLAIN, UNMETERED, WEBSOCKET
 from proxy.pricing.money import ZERO
 from proxy.quoting import quote
 from proxy.routes import Route, Try
 from proxy.terminal import Terminal
 from proxy.upstreams.api import FailureKind, Upstream, UpstreamFailure
-from tests.support.fakes import KEY, Log, exchange, identity, origin
+from tests.support.fakes import CHAT_BODY, KEY, Log, exchange, identity, origin
 
 CAPTURED = CapturedHost("api.openai.com", "openai", ("authorization",), ())
 AT = origin(listener="capture", kind=ListenerKind.REGULAR, captured_host="api.openai.com", captured_port=443, tls=True)
@@ -86,12 +86,14 @@ def terminal(answer: Answer | UpstreamFailure, verdict: ConnectVerdict | None = 
     )
 
 
-def ready(*, own: bool = False, headers: dict[str, str] | None = None, **fields: Any) -> Exchange:
+def ready(
+    *, own: bool = False, headers: dict[str, str] | None = None, dialect: str = "openai.chat", **fields: Any
+) -> Exchange:
     """A priced exchange with every fact."""
     seen = exchange(headers=headers, **fields)
     seen.identity = identity(provider_credential=own)
     seen.our_credentials = (KEY,)
-    seen.call = DIALECTS["openai.chat"].parse(seen.request._reader._pieces[0])  # type: ignore[attr-defined]
+    seen.call = DIALECTS[dialect].parse(seen.request._reader._pieces[0])  # type: ignore[attr-defined]
     seen.model = seen.generation.models["gpt-4o"]
     seen.quote = quote(seen.model, seen.call, provider_credential=own)
     seen.hold = Hold(1, HoldRequest("x", "k", "u", "t", "o", "m", "chat", ZERO, ZERO, (), 0))
@@ -221,3 +223,25 @@ async def test_plain_http_goes_to_the_pinned_address_or_nowhere() -> None:
     with pytest.raises(Refusal):
         await end(exchange(operation=PLAIN, at=at))
     assert client.sent == []
+
+
+async def test_request_refused_before_it_is_sent_is_marked_so() -> None:
+    """What never left us can have cost nothing."""
+    body = {**CHAT_BODY, "model": "m", "max_tokens": 30_000, "thinking": {"type": "enabled", "budget_tokens": 20_000}}
+    seen = ready(operation=MESSAGES, dialect="anthropic.messages", body=body)
+    end, client = terminal(Answer(200, JSON, b"{}"))
+    with pytest.raises(Refusal) as refused:
+        await end(seen)
+    assert refused.value.param == "thinking.budget_tokens"
+    assert seen.route is not None and seen.route.current.outcome == "unsent"
+    assert client.sent == []
+
+
+async def test_every_answer_begun_is_kept_for_the_end() -> None:
+    """The driver closes it, whatever becomes of the response."""
+    answer = Answer(200, {"content-type": "Text/Event-Stream; charset=utf-8"}, b"data: x\n\n")
+    end, _ = terminal(answer)
+    seen = ready()
+    response = await end(seen)
+    assert (response.sse, response.stream) == (True, answer)
+    assert seen.streams == [answer]

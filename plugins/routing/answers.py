@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from proxy.dialects import DIALECTS
 from proxy.dialects.sse import EventFramer, EventTooLarge
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Response
 from proxy.routes import Try
 from proxy.upstreams.api import UpstreamFailure
+
+RETRY_AFTER_SECONDS: Final = 5
+"""Told where an upstream limits us and does not say for how long."""
+_SECONDS: Final = re.compile(r"[0-9]{1,6}")
 
 
 async def first_content(exchange: Exchange, response: Response, tried: Try, peek_bytes_max: int) -> Response:
@@ -77,16 +84,22 @@ def withhold_usage(response: Response, dialect: str) -> None:
     response.transforms.append(_Withholder(dialect))
 
 
+def asked_seconds(response: Response) -> int | None:
+    """The upstream's Retry-After where it is a number of seconds that can be meant; None for anything else."""
+    asked = response.headers.get("retry-after", "")
+    return int(asked) if _SECONDS.fullmatch(asked) else None
+
+
 def exhausted(exchange: Exchange, response: Response, tried: Try) -> Refusal:
     """The answer once every attempt failed; the upstream's own words stay in our log."""
     count = len(exchange.route.tries) if exchange.route is not None else 1
     times = "" if count == 1 else f" after {count} attempts"
     if tried.outcome == "status" and response.status == 429:
-        asked = response.headers.get("retry-after", "")
+        asked = asked_seconds(response)
         return Refusal(
             "rate_limited",
             f"The upstream is rate limiting{times}. Wait, then try again.",
-            retry_after_seconds=float(asked) if asked.isdigit() else 5.0,
+            retry_after_seconds=RETRY_AFTER_SECONDS if asked is None else asked,
         )
     if tried.outcome == "status" and response.status in (401, 403):
         return Refusal(

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from pydantic import Field
 
-from plugins.routing.answers import exhausted, first_content, withhold_usage
+from plugins.routing.answers import asked_seconds, exhausted, first_content, withhold_usage
 from proxy.catalogue import Candidate, Model
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Response
 from proxy.plugin import Next, Plugin, PluginSettings, Stage
 from proxy.routes import Route, Try
+
+_OURS: Final = ("unsent", "running")
+"""Outcomes of an attempt that ended on our side, refused or failed: another one would end the same way."""
 
 
 class RoutingSettings(PluginSettings):
@@ -90,6 +93,8 @@ class RoutingPlugin(Plugin[RoutingSettings]):
         route.tries.append(tried)
         started = self.services.clock.monotonic()
         response = await call_next(exchange)
+        if tried.outcome in _OURS:
+            return response
         if response.stream is not None and tried.outcome == "served":
             response = await first_content(exchange, response, tried, self.settings.peek_bytes_max)
         took = self.services.clock.monotonic() - started
@@ -109,7 +114,7 @@ class RoutingPlugin(Plugin[RoutingSettings]):
     def _again(self, exchange: Exchange, response: Response) -> bool:
         """Whether the last attempt left anything to gain from another."""
         tried = exchange.route.current if exchange.route is not None else None
-        if tried is None or tried.outcome == "served" or exchange.client_gone:
+        if tried is None or tried.outcome == "served" or tried.outcome in _OURS or exchange.client_gone:
             return False
         if tried.outcome == "status":
             return response.status in self.settings.retry_statuses
@@ -121,9 +126,9 @@ class RoutingPlugin(Plugin[RoutingSettings]):
             return
         same = sum(1 for tried in route.tries if tried.candidate == candidate)
         pause = self.settings.backoff_milliseconds / 1000 * 2 ** (same - 1)
-        asked = response.headers.get("retry-after", "")
-        if asked.isdigit() and int(asked) <= self.settings.retry_after_seconds_max:
-            pause = max(pause, float(asked))
+        asked = asked_seconds(response)
+        if asked is not None and asked <= self.settings.retry_after_seconds_max:
+            pause = max(pause, asked)
         await asyncio.sleep(pause)
 
     def _final(self, exchange: Exchange, response: Response) -> Response:
@@ -132,6 +137,8 @@ class RoutingPlugin(Plugin[RoutingSettings]):
             return response
         tried = route.current
         own = exchange.identity is not None and exchange.identity.provider_credential
+        if tried.outcome in _OURS:
+            return response
         if tried.outcome == "served":
             if response.stream is not None and exchange.call.stream and not exchange.call.wants_usage:
                 withhold_usage(response, exchange.call.dialect)

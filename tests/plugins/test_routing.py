@@ -235,3 +235,21 @@ async def test_client_gone_begins_no_further_attempt() -> None:
     with pytest.raises(Refusal):
         await build()(seen, upstreams)
     assert upstreams.called == ["a"]
+
+
+@pytest.mark.parametrize("outcome", ["unsent", "running"])
+async def test_attempt_refused_on_our_side_is_not_repeated(outcome: str) -> None:
+    """The client reads why; another attempt would end the same way, and no upstream is to blame."""
+    plugin, upstreams = build(), Upstreams((outcome, whole(400, b"why")))
+    response = await plugin(held("a", "b"), upstreams)
+    assert (response.status, response.body, upstreams.called) == (400, b"why", ["a"])
+    assert plugin.services.states.recorded == []
+
+
+@pytest.mark.parametrize("asked", ["\u00b2", "9" * 400, "9" * 5000, "-1", "1.5", "Sat, 21 Nov 2026 05:00:00 GMT"])
+async def test_nonsense_in_retry_after_is_no_fault_of_ours(asked: str) -> None:
+    """An upstream's header never ends as our 500."""
+    plugin = build(attempts_per_candidate=2)
+    with pytest.raises(Refusal) as refused:
+        await plugin(held("a"), Upstreams(*[("status", whole(429, **{"retry-after": asked}))] * 2))
+    assert refused.value.wire_headers()["retry-after"] == "5"

@@ -214,7 +214,9 @@ async def test_unknown_usage_takes_the_full_hold() -> None:
     assert ledger.settled[0][1].charged == ledger.holds[0].request.charged
 
 
-@pytest.mark.parametrize("outcome", ["status", "connect_failed", "first_byte_timeout", "garbage", "error_event"])
+@pytest.mark.parametrize(
+    "outcome", ["unsent", "status", "connect_failed", "first_byte_timeout", "garbage", "error_event"]
+)
 async def test_failed_attempt_costs_the_caller_nothing(outcome: str) -> None:
     """The operator bears what an upstream did not deliver."""
     ledger = MemoryLedger()
