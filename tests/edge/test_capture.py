@@ -290,9 +290,7 @@ async def test_our_key_as_basic_beside_a_provider_key_stays_here(ways: Ways, dia
     body = {**HELLO, "model": "claude-sonnet-4-6"}
     for path in ("/v1/messages", "/v1/files"):
         lines = (basic, f"x-api-key: {OWN_ANTHROPIC_KEY}", "anthropic-version: 2023-06-01")
-        answer = await client.ask(
-            asked("api.anthropic.com", path, *lines, body={**HELLO, "model": "claude-sonnet-4-6"})
-        )
+        answer = await client.ask(asked("api.anthropic.com", path, *lines, body=body))
         assert answer.status == 200, answer.body
         seen = ways.provider.requests[-1]
         assert (seen.header("authorization"), seen.header("x-api-key")) == (None, OWN_ANTHROPIC_KEY)
