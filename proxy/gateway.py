@@ -247,7 +247,8 @@ class Gateway:
 
     def _operation(self, arrival: Arrival, captured: Any) -> tuple[Operation, str | None]:
         request, origin = arrival.request, arrival.origin
-        if not self._accepting and not request.path.endswith("/health"):
+        closed = not self._accepting and origin.kind is not ListenerKind.ADMIN
+        if closed and not request.path.endswith("/health"):
             raise Refusal("draining", "This proxy is shutting down. Try again in a moment.", retry_after_seconds=5)
         if origin.captured_host is not None and captured is None:
             return PLAIN, None

@@ -49,17 +49,19 @@ class GatewayProcess:
         line = stdout.readline() if stdout is not None else ""
         if not line:
             raise RuntimeError(f"the gateway did not start:\n{self.log()}")
-        self._addresses = {
-            name: (address[0], address[1]) for name, address in json.loads(line)["listeners"].items()
-        }
+        self._addresses = {name: (address[0], address[1]) for name, address in json.loads(line)["listeners"].items()}
 
     def stop(self) -> int:
         """SIGTERM, wait for the drain, return the exit status. A second call does nothing."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for the end of a process that was told to end; its exit status. 0 where it was waited for before."""
         if self._process is None:
             return 0
         process, self._process = self._process, None
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
         try:
             return process.wait(STOP_SECONDS_MAX)
         except subprocess.TimeoutExpired:
@@ -128,9 +130,7 @@ class GatewayProcess:
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def write_folder(
-    folder: Path, *, config: Mapping[str, Any], policies: Mapping[str, Mapping[str, Any]]
-) -> Path:
+def write_folder(folder: Path, *, config: Mapping[str, Any], policies: Mapping[str, Mapping[str, Any]]) -> Path:
     """A configuration folder; `policies` by file name without `.yaml`. Returns the folder."""
     (folder / "policies").mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
