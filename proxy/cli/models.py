@@ -14,7 +14,6 @@ from proxy.cli.opening import DEFAULT_CONFIG, ConfigOption, JsonOption, generati
 from proxy.config.schema import Generation
 from proxy.pricing.rates import Rates, rate_text
 
-
 SERVED_BY_CHARS_MIN: Final = 9
 """Long enough for the name of an upstream; several are wrapped."""
 

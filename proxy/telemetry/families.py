@@ -6,6 +6,7 @@ scrape reads them there too, so they need none. Whoever updates keeps the cell i
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -61,8 +62,8 @@ class Family[T](Collector):
             found = self._series.setdefault(values, self._new())
         return found
 
-    def _new(self) -> T:
-        raise NotImplementedError
+    @abstractmethod
+    def _new(self) -> T: ...
 
 
 class Counters(Family[Cell]):

@@ -7,6 +7,7 @@ two protocols fill in how bytes are framed, how reading is held back and how an 
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,7 +32,7 @@ class HeldRequest(Request):
         return await super().body(bytes_max)
 
 
-class Stream:
+class Stream(ABC):
     """What both protocols share. See `proxy.listeners.api.Downstream` and `proxy.exchange.BodyReader`."""
 
     __slots__ = (
@@ -100,8 +101,8 @@ class Stream:
         else:
             self._last_resort()
 
-    def _last_resort(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _last_resort(self) -> None: ...
 
     def leave(self) -> None:
         """The client is gone. The driver is told, or cancelled where it did not ask to be told."""
@@ -205,34 +206,34 @@ class Stream:
         if self._reading is not None and not self._reading.done():
             self._reading.set_result(None)
 
+    @abstractmethod
     def _wants_body(self) -> None:
         """Somebody reads: send 100 Continue where the client waits for it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _consumed(self, size: int) -> None:
         """`size` bytes left the buffer: the client may send as many."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _discarded(self, size: int) -> None:
         """`size` bytes were thrown away."""
-        raise NotImplementedError
 
     # The answer
 
-    async def respond(self, status: int, headers: Headers, body: bytes, *, close: bool) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def respond(self, status: int, headers: Headers, body: bytes, *, close: bool) -> None: ...
 
-    async def start(self, status: int, headers: Headers) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def start(self, status: int, headers: Headers) -> None: ...
 
-    async def write(self, chunk: bytes) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def write(self, chunk: bytes) -> None: ...
 
-    async def end(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def end(self) -> None: ...
 
-    def abort(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def abort(self) -> None: ...
 
     async def forward(self, host: str, port: int, *, tls: bool, headers: Headers) -> None:
         refusal = Refusal("not_found", "This connection cannot be upgraded to another protocol.")
