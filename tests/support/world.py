@@ -13,8 +13,8 @@ from tests.peers.provider import ANTHROPIC_KEY, OPENAI_KEY, ScriptedProvider
 from tests.support.gateway import GatewayProcess, write_folder
 
 CHAIN: list[str | dict[str, Any]] = [
-    "cors",
     "audit",
+    "cors",
     "ip_limit",
     "identity",
     "catalogue",
