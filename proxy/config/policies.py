@@ -81,7 +81,7 @@ class ModelEntry(Strict):
     operations: tuple[str, ...] = Field(default=("chat.completions",), min_length=1)
     tiers: tuple[str, ...] = Field(default=(), description="Tiers that may call it; empty: all.")
     open: bool = Field(default=False, description="Reachable without a key, on loopback only.")
-    encoding: Literal["o200k_base", "cl100k_base"] | None = Field(
+    encoding: Literal["o200k_base", "cl100k_base", "o200k_harmony"] | None = Field(
         default=None, description="Its vocabulary, if tiktoken has the exact one."
     )
     image_tokens_max: Annotated[int, Field(ge=0)] | None = Field(

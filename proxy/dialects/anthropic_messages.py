@@ -30,6 +30,14 @@ _UNBOUNDED_MEMBERS: Final = {
     "compaction": "compaction, which is charged beside the answer",
 }
 
+_DECIDING: Final = frozenset(
+    {
+        "model", "messages", "system", "stream", "max_tokens", "tools", "thinking", "cache_control", "output_config",
+        "service_tier", "speed", "inference_geo", *_UNBOUNDED_MEMBERS,
+    }
+)  # fmt: skip
+_DECIDING_IN_MESSAGES: Final = frozenset({"role", "content", "type", "source", "cache_control"})
+
 
 class AnthropicMessages:
     """See Dialect."""
@@ -41,6 +49,7 @@ class AnthropicMessages:
         """See Dialect. `max_tokens` may be absent: the limit of the hold is then set on the way out."""
         found = scan(body)
         document = found.document
+        fields.check_spelling(document, _DECIDING)
         messages = fields.messages_of(document)
         tools = fields.objects(document, "tools")
         # 0 fills the provider's prompt cache without generating anything.
@@ -149,6 +158,7 @@ def _content(document: dict[str, Any], messages: list[dict[str, Any]]) -> tuple[
     """How many images the request holds, and the first thing in it that cannot be bounded."""
     images, unbounded = _blocks(document.get("system"), "system")
     for index, message in enumerate(messages):
+        fields.check_spelling(message, _DECIDING_IN_MESSAGES, f"messages[{index}].")
         content = message.get("content")
         if type(content) is str:
             continue
@@ -175,6 +185,7 @@ def _blocks(content: Any, param: str) -> tuple[int, str | None]:
 def _block(block: Any, param: str) -> tuple[int, str | None]:
     if not isinstance(block, dict):
         fields.wrong(param, "an object")
+    fields.check_spelling(block, _DECIDING_IN_MESSAGES, f"{param}.")
     kind = block.get("type")
     if not isinstance(kind, str):
         fields.wrong(f"{param}.type", "a string")

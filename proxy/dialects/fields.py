@@ -82,3 +82,16 @@ def mapping(document: dict[str, Any], key: str, param: str = "") -> dict[str, An
 def asked(document: dict[str, Any], key: str) -> bool:
     """Whether a feature is asked for: null, false and empty values do not."""
     return bool(document.get(key))
+
+
+def check_spelling(document: dict[str, Any], members: frozenset[str], where: str = "") -> None:
+    """Refuse `Max_Tokens` and `maxTokens` where `max_tokens` decides: some servers (Go's JSON, protobuf's) take either.
+
+    They would then go by another value than the one that was priced.
+    """
+    for key in document:
+        if not (key.islower() and key.isascii()):
+            plain = key.casefold().replace("_", "")
+            for member in members:
+                if member.replace("_", "") == plain:
+                    wrong(f"{where}{key}", f"spelled '{member}'")

@@ -36,6 +36,11 @@ _UNBOUNDED_MEMBERS: Final = {
     "fallbacks": "a list of other models to fall back to",
     "prediction": "predicted outputs (rejected tokens are charged, too)",
     "audio": "audio output",
+    "deferred": "an answer that is fetched later",
+    "provider": "a choice of providers at prices of their own",
+    "preset": "a preset kept by the provider",
+    "data_sources": "data that the provider fetches",
+    "chat_template": "a chat template of the client's own",
     "best_of": "generating more choices than are returned",
     "previous_response_id": "a conversation kept by the provider",
     "conversation": "a conversation kept by the provider",
@@ -43,6 +48,16 @@ _UNBOUNDED_MEMBERS: Final = {
     "background": "background mode",
 }
 """Members of OpenAI and of providers that speak its format, whose cost nobody can bound from the request."""
+
+_EXTRAS_BOUNDED: Final = frozenset({"thinking_config", "safety_settings"})
+"""Of Google's own members in `extra_body`; others, like cached_content, bring input that is not in the request."""
+_DECIDING: Final = frozenset(
+    {
+        "model", "messages", "stream", "stream_options", "n", _NEWER, _OLDER, "tools", "functions", "response_format",
+        "service_tier", "modalities", "extra_body", *_UNBOUNDED_MEMBERS,
+    }
+)  # fmt: skip
+_DECIDING_IN_MESSAGES: Final = frozenset({"role", "content", "audio", "type", "image_url"})
 
 
 class OpenAIChat:
@@ -54,6 +69,7 @@ class OpenAIChat:
     def parse(self, body: bytes) -> Call:
         """See Dialect. Checks what decides about the cost, and leaves the rest to the provider."""
         document, spans, _ = scan(body)
+        fields.check_spelling(document, _DECIDING)
         messages = fields.messages_of(document)
         tools = fields.objects(document, "tools")
         functions = fields.objects(document, "functions")
@@ -148,6 +164,8 @@ def _unbounded_member(document: dict[str, Any]) -> str | None:
         # An empty object asks for web search or audio, too; null, false and [] ask for nothing.
         if document[key] or document[key] == {}:
             return f"{_UNBOUNDED_MEMBERS[key]} ('{key}')"
+    if not _is_bounded_extra(document.get("extra_body")):
+        return "members of a provider's own format ('extra_body')"
     tier = document.get("service_tier")
     if tier is not None and (not isinstance(tier, str) or tier not in _PRICED_TIERS):
         return "a service tier at a price of its own ('service_tier')"
@@ -155,6 +173,13 @@ def _unbounded_member(document: dict[str, Any]) -> str | None:
     if modalities is not None and modalities != ["text"]:
         return "output other than text ('modalities')"
     return None
+
+
+def _is_bounded_extra(extra: Any) -> bool:
+    if not extra:
+        return True
+    google = extra.get("google") if isinstance(extra, dict) and len(extra) == 1 else None
+    return isinstance(google, dict) and google.keys() <= _EXTRAS_BOUNDED
 
 
 def _unbounded_tool(tools: list[dict[str, Any]]) -> str | None:
@@ -171,6 +196,7 @@ def _content(messages: list[dict[str, Any]]) -> tuple[int, str | None]:
     """How many images the messages hold, and the first thing in them that cannot be bounded."""
     images, unbounded = 0, None
     for index, message in enumerate(messages):
+        fields.check_spelling(message, _DECIDING_IN_MESSAGES, f"messages[{index}].")
         content = message.get("content")
         if message.get("audio"):
             unbounded = unbounded or "audio kept by the provider"
@@ -191,6 +217,7 @@ def _content(messages: list[dict[str, Any]]) -> tuple[int, str | None]:
 def _part(part: Any, param: str) -> tuple[int, str | None]:
     if not isinstance(part, dict):
         fields.wrong(param, "an object")
+    fields.check_spelling(part, _DECIDING_IN_MESSAGES, f"{param}.")
     kind = part.get("type")
     if not isinstance(kind, str):
         fields.wrong(f"{param}.type", "a string")

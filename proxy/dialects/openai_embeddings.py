@@ -15,6 +15,7 @@ INPUTS_MAX: Final = 2048
 """Texts in one request, and token ids of one text: the provider's own limit is the same for both."""
 
 TokenIds = list[int]
+_DECIDING: Final = frozenset({"model", "input", "stream", "messages"})
 
 
 class OpenAIEmbeddings:
@@ -26,6 +27,7 @@ class OpenAIEmbeddings:
     def parse(self, body: bytes) -> Call:
         """See Dialect."""
         document, spans, _ = scan(body)
+        fields.check_spelling(document, _DECIDING)
         inputs = _count_inputs(document)
         if fields.flag(document, "stream"):
             fields.wrong("stream", "left out: embeddings are not streamed")
@@ -42,7 +44,7 @@ class OpenAIEmbeddings:
             input_parts=inputs,
             images=0,
             cache_write=False,
-            unbounded=None,
+            unbounded="a chat in the place of texts ('messages')" if document.get("messages") else None,
             document=document,
         )
 

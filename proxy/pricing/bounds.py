@@ -53,11 +53,13 @@ def input_bound(call: Call, *, image_tokens_max: int | None) -> int | None:
 
 
 def _embedded(call: Call) -> int:
-    """Token ids are counted, one each; texts are bounded by the body's length."""
+    """Token ids are counted, one each; texts, and all that stands beside the ids, by the body's length."""
     given = call.document["input"]
     if isinstance(given, str) or isinstance(given[0], str):
         return len(call.body)
-    return len(given) if isinstance(given[0], int) else sum(map(len, given))
+    start, end = call.spans["input"][2:]
+    beside = len(call.body) - (end - start)
+    return beside + (len(given) if isinstance(given[0], int) else sum(map(len, given)))
 
 
 def _image_bytes(value: Any) -> int:

@@ -49,6 +49,17 @@ TOOL_TOKENS: Final = 8
 """OpenAI's wrapping of one tool, whose schema it shows as a type definition, shorter than its JSON."""
 
 
+_COUNTED_APART: Final = frozenset({"messages", "system", "tools", "functions", "response_format", "output_config"})
+_NOT_SHOWN: Final = frozenset(
+    {
+        "cache_control", "function_call", "logit_bias", "metadata", "modalities", "model", "prompt_cache_key",
+        "prompt_cache_retention", "reasoning", "reasoning_effort", "safety_identifier", "service_tier", "stop",
+        "stop_sequences", "stream_options", "thinking", "tool_choice", "user", "verbosity",
+    }
+)  # fmt: skip
+"""Members that no model reads. Any other (`documents`, say) may be put into the prompt, and is counted as if it were."""
+
+
 def count(text: str, encoding: str) -> int | None:
     """Tokens of a text; None for one longer than `TEXT_CHARS_MAX`. Raises KeyError for an unknown encoding.
 
@@ -137,6 +148,9 @@ def _spoken(document: dict[str, Any]) -> tuple[list[str], int]:
         if tools:
             tokens += TOOLS_TOKENS + TOOL_TOKENS * len(tools)
             pieces.append(orjson.dumps(tools).decode())
+    for key, value in document.items():
+        if key not in _COUNTED_APART and key not in _NOT_SHOWN and isinstance(value, (str, list, dict)):
+            _collect(value, pieces)
     schemas = (document.get("response_format"), document.get("output_config"))
     pieces += [orjson.dumps(schema).decode() for schema in schemas if schema]
     return pieces, tokens

@@ -161,3 +161,47 @@ def test_a_call_keeps_the_very_bytes() -> None:
     body = b'{"model":"m", "messages":[{"role":"user","content":"x"}]}'
     call: Call = DIALECTS["openai.chat"].parse(body)
     assert call.body is body
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "meant"),
+    [
+        ("openai.chat", "Max_Tokens", "max_tokens"),
+        ("openai.chat", "maxCompletionTokens", "max_completion_tokens"),
+        ("openai.chat", "N", "n"),
+        ("openai.chat", "Model", "model"),
+        ("openai.chat", "\u017fervice_tier", "service_tier"),
+        ("openai.chat", "too\u2113\u017f", None),
+        ("openai.chat", "to\u212aens", None),
+        ("openai.chat", "X-Custom", None),
+        ("openai.embeddings", "Input", "input"),
+        ("anthropic.messages", "maxTokens", "max_tokens"),
+        ("anthropic.messages", "max_to\u212aens", "max_tokens"),
+        ("anthropic.messages", "MCP_servers", "mcp_servers"),
+    ],
+)
+def test_a_member_that_decides_has_one_spelling(name: str, key: str, meant: str | None) -> None:
+    """Servers whose JSON parser folds case, or takes camelCase, would go by a value that was not priced."""
+    given = {"input": "x"} if name == "openai.embeddings" else {"messages": [{"role": "user", "content": "x"}]}
+    body = orjson.dumps({"model": "m", **given, key: 1})
+    if meant is None:
+        assert DIALECTS[name].parse(body).document[key] == 1
+        return
+    with pytest.raises(Refusal) as refused:
+        DIALECTS[name].parse(body)
+    assert (refused.value.code, refused.value.param) == ("invalid_request", key)
+    assert f"'{meant}'" in refused.value.message
+
+
+@pytest.mark.parametrize("name", ["openai.chat", "anthropic.messages"])
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "user", "Content": [{"type": "text", "text": "x"}]},
+        {"role": "user", "content": [{"type": "text", "text": "x", "Type": "image_url"}]},
+    ],
+)
+def test_what_decides_within_a_message_has_one_spelling(name: str, message: dict[str, object]) -> None:
+    """An image must not pass as a text."""
+    with pytest.raises(Refusal):
+        DIALECTS[name].parse(orjson.dumps({"model": "m", "messages": [message]}))

@@ -287,3 +287,27 @@ def test_an_error_becomes_an_event_of_the_stream() -> None:
     event = CHAT.error_event(Refusal("upstream_error", "It broke.").envelope())
     assert CHAT.is_error_event(event)
     assert event.endswith(b"\n\n")
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"deferred": True},
+        {"provider": {"order": ["dear"]}},
+        {"preset": "mine"},
+        {"data_sources": [{"type": "azure_search"}]},
+        {"chat_template": "{% for i in range(99999) %}x{% endfor %}"},
+        {"extra_body": {"google": {"cached_content": "cachedContents/1"}}},
+        {"extra_body": {"google": {"thinking_config": {}}, "other": {}}},
+        {"extra_body": "x"},
+    ],
+)
+def test_input_and_prices_from_elsewhere_are_unbounded(members: dict[str, Any]) -> None:
+    """The request's own bytes bound neither."""
+    assert parse(**members).unbounded is not None
+
+
+@pytest.mark.parametrize("extra", [None, {}, {"google": {"thinking_config": {"thinking_budget": 5}}}])
+def test_googles_thinking_is_part_of_the_output(extra: Any) -> None:
+    """Its tokens are within the limit."""
+    assert parse(extra_body=extra).unbounded is None

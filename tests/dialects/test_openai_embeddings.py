@@ -36,3 +36,9 @@ def test_only_the_model_is_rewritten() -> None:
     changed = EMBEDDINGS.rewrite(call, model="real", output_tokens=5, output_field="max_tokens", report_usage=True)
     assert changed == b'{"input": "x", "model": "real"}'
     assert EMBEDDINGS.rewrite(call, model="e", output_tokens=None, output_field=None, report_usage=False) == call.body
+
+
+def test_a_chat_beside_the_input_is_unbounded() -> None:
+    """Some servers embed that in place of the input, images included."""
+    call = EMBEDDINGS.parse(b'{"model":"e","input":[1],"messages":[{"role":"user","content":"x"}]}')
+    assert call.unbounded is not None

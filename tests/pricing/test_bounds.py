@@ -153,3 +153,10 @@ def test_a_schema_counts_twice() -> None:
     assert with_schema is not None
     assert without is not None
     assert with_schema - without > 2 * len(orjson.dumps(schema))
+
+
+def test_text_beside_token_ids_counts() -> None:
+    """A short list of ids must not hide a long text in a member that some server reads."""
+    call = parsed("openai.embeddings", {"model": "e", "input": [1, 2, 3], "texts": ["x" * 1000]})
+    bound = input_bound(call, image_tokens_max=None)
+    assert bound is not None and bound > 1000

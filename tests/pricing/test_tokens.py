@@ -248,3 +248,13 @@ async def test_a_call_is_counted_in_a_thread_and_bounded() -> None:
     """Too long a call is None."""
     assert await count_call_async(call("openai.embeddings", input="hello world"), "cl100k_base") == 2
     assert count_call(call("openai.embeddings", input="a" * (TEXT_CHARS_MAX + 1)), "cl100k_base") is None
+
+
+def test_what_a_server_may_put_into_the_prompt_is_counted() -> None:
+    """A count near a cap must not leave out what the byte bound held in."""
+    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+    plain = count_call(DIALECTS["openai.chat"].parse(orjson.dumps(body)), "o200k_base")
+    documents = {**body, "documents": [{"text": "word " * 500}], "user": "ann", "metadata": {"a": "b" * 99}}
+    counted = count_call(DIALECTS["openai.chat"].parse(orjson.dumps(documents)), "o200k_base")
+    assert plain is not None and counted is not None
+    assert 500 <= counted - plain <= 520
