@@ -197,7 +197,7 @@ async def test_reset_stream_is_settled_and_its_siblings_live(ways: Ways, h2: Ope
     client.flush()
     await client.finished(sibling)
     assert client.body[sibling].endswith(b"data: [DONE]\n\n")
-    audited = await ways.audited(request_id)
+    audited = await ways.audited(request_id=request_id)
     assert audited["outcome"] == "client_gone"
     assert float(audited["charged_usd"]) > 0
 

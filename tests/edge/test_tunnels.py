@@ -190,10 +190,12 @@ async def test_revoked_key_is_407_within_a_second(ways: Ways, attempt: Any) -> N
     _, answer = await attempt(credentials(key))
     assert answer.status == 200
     gateway.cli("keys", "revoke", key)
+    seen = {200}
     async with asyncio.timeout(3):
-        while answer.status == 200:
+        while answer.status != 407:
             _, answer = await attempt(credentials(key))
-    assert answer.status == 407
+            seen.add(answer.status)
+    assert seen <= {200, 401, 407}  # 401: revoked between the policy's look at the key and the chain's
 
 
 async def test_client_that_answers_the_challenge_is_served(ways: Ways, dial: Dialler) -> None:

@@ -60,12 +60,12 @@ class Ways:
         self.provider.reset()
         self.plain.reset()
 
-    async def audited(self, request_id: str) -> dict[str, Any]:
-        """The audit line of one exchange, as soon as it is written."""
+    async def audited(self, **wanted: Any) -> dict[str, Any]:
+        """The first audit line with these values, as soon as it is written."""
         async with asyncio.timeout(WAIT_SECONDS):
             while True:
                 for line in self.world.gateway.audit_lines():
-                    if line["request_id"] == request_id:
+                    if line.items() >= wanted.items():
                         return line
                 await asyncio.sleep(0.02)
 
