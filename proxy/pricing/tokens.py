@@ -57,7 +57,7 @@ _NOT_SHOWN: Final = frozenset(
         "stop_sequences", "stream_options", "thinking", "tool_choice", "user", "verbosity",
     }
 )  # fmt: skip
-"""Members that no model reads. Any other (`documents`, say) may be put into the prompt, and is counted as if it were."""
+"""Members that no model reads. Any other (`documents`, say) may be put into the prompt and is counted as if it were."""
 
 
 def count(text: str, encoding: str) -> int | None:
