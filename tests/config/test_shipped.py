@@ -54,7 +54,7 @@ def test_the_shipped_configuration_is_in_order(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.delenv(name, raising=False)
     generation = checked(ROOT / "config.yaml")
     assert [name for name, _ in generation.chain] == [
-        "cors", "audit", "ip_limit", "identity", "catalogue",
+        "audit", "cors", "ip_limit", "identity", "catalogue",
         "key_limit", "pricing", "spend_caps", "routing", "metering",
     ]  # fmt: skip
 
