@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import unicodedata
 from collections.abc import Iterable
 from typing import Final
@@ -35,6 +36,17 @@ def normal_host(host: str) -> str:
     return name
 
 
+def is_this_machine(name: str) -> bool:
+    """Whether a (normal) host name or address means the machine on which it is looked up."""
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
+
+
 class CaptureTable:
     """Finds the captured host behind a target. One per generation."""
 
@@ -48,14 +60,16 @@ class CaptureTable:
                 else:
                     self._exact[host.pattern, port] = host
 
-    def match(self, host: str, port: int) -> CapturedHost | None:
+    def match(self, host: str, port: int, *, local: bool) -> CapturedHost | None:
         """The entry for a target, exact names before wildcards, the longest suffix first; None: not captured.
 
+        `local`: the client is on this machine. Somebody else's localhost is not ours, and ours is not for them.
         Raises Refusal `target_not_allowed` for what is not a host name.
         """
-        found = self._exact.get((host, port))
-        if found is not None:
-            return found
+        found = self._exact.get((host, port)) or self._normal(host, port)
+        return None if found is not None and not local and is_this_machine(found.pattern) else found
+
+    def _normal(self, host: str, port: int) -> CapturedHost | None:
         name = normal_host(host)
         found = self._exact.get((name, port))
         while found is None and "." in name:

@@ -37,7 +37,7 @@ class CapturePolicy:
                     headers={"proxy-authenticate": 'Basic realm="tollway"'},
                 ),
             )
-        if self._capture().match(host, port) is not None:
+        if self._capture().match(host, port, local=loopback) is not None:
             return ConnectVerdict("capture")
         entry = self._generation().listener(listener)
         if entry.other_targets == "refuse":

@@ -228,7 +228,9 @@ class Gateway:
         if refusal is None:
             try:
                 if origin.captured_host is not None:
-                    captured = self._capture.match(origin.captured_host, origin.captured_port or 443)
+                    captured = self._capture.match(
+                        origin.captured_host, origin.captured_port or 443, local=origin.loopback
+                    )
                 operation, model = self._operation(arrival, captured)
             except Refusal as refused:
                 refusal = refused

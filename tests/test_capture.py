@@ -31,7 +31,7 @@ TABLE = CaptureTable([OPENAI, AZURE, EAST, OLLAMA])
 )
 def test_every_spelling_that_resolves_to_a_captured_name_is_captured(host: str) -> None:
     """Case, the root's dot, IDNA's widths and stops."""
-    assert TABLE.match(host, 443) is OPENAI
+    assert TABLE.match(host, 443, local=True) is OPENAI
 
 
 @pytest.mark.parametrize(
@@ -44,22 +44,22 @@ def test_every_spelling_that_resolves_to_a_captured_name_is_captured(host: str) 
 )  # fmt: skip
 def test_other_names_are_not(host: str) -> None:
     """No prefix, no suffix beyond a whole label, not the suffix itself."""
-    assert TABLE.match(host, 443) is None
+    assert TABLE.match(host, 443, local=True) is None
 
 
 def test_a_wildcard_takes_one_label_or_more_and_the_longest_suffix_wins() -> None:
     """As the policy says."""
-    assert TABLE.match("mine.openai.azure.com", 443) is AZURE
-    assert TABLE.match("a.b.openai.azure.com", 443) is AZURE
-    assert TABLE.match("a.east.openai.azure.com", 443) is EAST
-    assert TABLE.match("east.openai.azure.com", 443) is AZURE
+    assert TABLE.match("mine.openai.azure.com", 443, local=True) is AZURE
+    assert TABLE.match("a.b.openai.azure.com", 443, local=True) is AZURE
+    assert TABLE.match("a.east.openai.azure.com", 443, local=True) is EAST
+    assert TABLE.match("east.openai.azure.com", 443, local=True) is AZURE
 
 
 def test_the_port_belongs_to_the_target() -> None:
     """Another port is another server."""
-    assert TABLE.match("api.openai.com", 8443) is None
-    assert TABLE.match("localhost", 11434) is OLLAMA
-    assert TABLE.match("localhost", 443) is None
+    assert TABLE.match("api.openai.com", 8443, local=True) is None
+    assert TABLE.match("localhost", 11434, local=True) is OLLAMA
+    assert TABLE.match("localhost", 443, local=True) is None
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_the_port_belongs_to_the_target() -> None:
 def test_what_is_no_host_name_is_refused(host: str) -> None:
     """Never tunnelled on a guess."""
     with pytest.raises(Refusal) as refused:
-        TABLE.match(host, 443)
+        TABLE.match(host, 443, local=True)
     assert refused.value.code == "target_not_allowed"
 
 
@@ -93,7 +93,7 @@ def test_any_text_is_a_name_or_a_refusal(host: str) -> None:
 def test_a_suffix_never_confuses(host: str, tail: str) -> None:
     """Whatever is put behind a captured name makes another name."""
     try:
-        found = TABLE.match(f"{host}{tail}", 443)
+        found = TABLE.match(f"{host}{tail}", 443, local=True)
     except Refusal:
         return
     assert found is None or tail == "."
@@ -106,3 +106,12 @@ def test_paths_are_matched_exactly_and_name_their_model() -> None:
     assert match_path(AZURE, "/openai/deployments/gpt-4o/chat/completions") == (CHAT, "gpt-4o")
     assert match_path(AZURE, "/openai/deployments/v/m/embeddings") == (EMBEDDINGS, "v/m")
     assert match_path(AZURE, "/openai/deployments//chat/completions") is None
+
+
+@pytest.mark.parametrize("name", ["localhost", "LOCALHOST.", "127.0.0.1", "[::1]", "ollama.localhost"])
+def test_this_machine_is_captured_for_its_own_clients_only(name: str) -> None:
+    """To others the name means their own machine, and ours holds more than the model server."""
+    patterns = ("localhost", "127.0.0.1", "::1", "ollama.localhost")
+    table = CaptureTable([CapturedHost(pattern, "ollama", (), (), ports=(11434,)) for pattern in patterns])
+    assert table.match(name, 11434, local=True) is not None
+    assert table.match(name, 11434, local=False) is None

@@ -92,3 +92,13 @@ async def test_public_address_is_tunnelled_pinned() -> None:
     """The address connected to is the one tested."""
     verdict = await decide(policy(), "8.8.8.8")
     assert (verdict.action, verdict.address) == ("tunnel", ("8.8.8.8", 443))
+
+
+async def test_this_machines_model_server_is_not_captured_for_others() -> None:
+    """A key of ours is no way to whatever listens on the proxy's loopback."""
+    now = generation(capture=(CapturedHost("127.0.0.1", "vllm", ("authorization",), (), ports=(8000,)),))
+    asked = CapturePolicy(lambda: now, lambda: CaptureTable(now.capture), Keys())  # type: ignore[arg-type]
+    assert (await decide(asked, "127.0.0.1", 8000)).action == "capture"
+    verdict = await decide(asked, "127.0.0.1", 8000, loopback=False, credential=KEY)
+    assert verdict.refusal is not None
+    assert (verdict.action, verdict.refusal.code) == ("refuse", "target_not_allowed")

@@ -55,16 +55,18 @@ class IdentityPlugin(Plugin[IdentitySettings]):
         ours, foreign = self._credentials(exchange)
         if origin.proxy_credential is not None and origin.proxy_credential.startswith(self._prefix):
             ours.append(origin.proxy_credential)
-        exchange.our_credentials = tuple(ours)
         captured = origin.captured_host is not None
+        exchange.our_credentials = tuple(ours) + (self._astray(exchange) if captured else ())
         if ours:
             if any(other != ours[0] for other in ours):
                 raise Refusal("invalid_request", "Two different Tollway keys came with this request. Send one.")
             return self._known(exchange, ours[0], provider_credential=captured and foreign)
+        target = exchange.operation.target
+        if target is Target.PLAIN:
+            return _ANONYMOUS
         if captured and foreign:
             return self._own_key(exchange)
-        target = exchange.operation.target
-        if target is Target.LOCAL or target is Target.PLAIN:
+        if target is Target.LOCAL:
             return _ANONYMOUS
         if origin.kind is ListenerKind.REVERSE and origin.loopback:
             return _ANONYMOUS
@@ -88,6 +90,14 @@ class IdentityPlugin(Plugin[IdentitySettings]):
             elif token:
                 foreign = True
         return ours, foreign
+
+    def _astray(self, exchange: Exchange) -> tuple[str, ...]:
+        """Keys of ours that stand where nobody looks for one. They identify nobody, and must not reach a provider."""
+        request = exchange.request
+        if self._prefix in request.query and self._shape.search(request.query):
+            raise Refusal("invalid_request", "A Tollway key does not belong in the URL. Send it in a header.")
+        values = [value for value in request.headers.values() if self._prefix in value]
+        return tuple([key for value in values for key in self._shape.findall(value)])
 
     def _known(self, exchange: Exchange, key: str, *, provider_credential: bool) -> Identity:
         record = self.services.keys.lookup(key) if self._shape.fullmatch(key) else None

@@ -12,8 +12,9 @@ from plugins.identity.plugin import IdentityPlugin, IdentitySettings
 from proxy.config.schema import CapturedHost
 from proxy.errors import Refusal
 from proxy.exchange import ListenerKind
+from proxy.forwarding import own_headers
 from proxy.identities import IdentityKind
-from proxy.operations import MODELS, UNMETERED
+from proxy.operations import MODELS, PLAIN, UNMETERED
 from tests.support.fakes import KEY, Rest, exchange, generation, origin
 
 OTHER = "lld_" + "f" * 32
@@ -157,3 +158,34 @@ async def test_key_of_a_team_that_is_gone_is_refused() -> None:
     with pytest.raises(Refusal) as refused:
         await plugin()(seen, Rest())
     assert refused.value.code == "invalid_api_key"
+
+
+async def test_captured_our_key_in_any_other_header_never_crosses() -> None:
+    """A header that this provider does not look at identifies nobody, but the key in it is still ours."""
+    seen = exchange(
+        at=AT_CAPTURE,
+        captured=CAPTURED,
+        headers={"authorization": "Bearer sk-own", "api-key": KEY, "cookie": f"a=b; k={OTHER}"},
+        under=generation(default_team="default"),
+    )
+    await plugin()(seen, Rest())
+    assert seen.identity is not None and seen.identity.kind is IdentityKind.OWN_KEY
+    assert set(seen.our_credentials) == {KEY, OTHER}
+    assert not {"api-key", "cookie"} & own_headers(seen).keys()
+
+
+async def test_captured_our_key_in_the_url_is_refused() -> None:
+    """It would stand in the provider's logs."""
+    seen = exchange(at=AT_CAPTURE, captured=CAPTURED, headers={"authorization": "Bearer sk-own"})
+    seen.request.query = f"key={KEY}"
+    with pytest.raises(Refusal) as refused:
+        await plugin()(seen, Rest())
+    assert refused.value.code == "invalid_request"
+
+
+async def test_plain_http_with_credentials_of_its_own_needs_no_default_team() -> None:
+    """They are the site's business, as within a tunnel."""
+    at = origin(listener="capture", kind=ListenerKind.REGULAR, captured_host="example.com", captured_port=80)
+    seen = exchange(operation=PLAIN, at=at, headers={"authorization": "Basic YTpi"})
+    await plugin()(seen, Rest())
+    assert seen.identity is not None and seen.identity.kind is IdentityKind.ANONYMOUS
