@@ -90,16 +90,20 @@ def asked_seconds(response: Response) -> int | None:
     return int(asked) if _SECONDS.fullmatch(asked) else None
 
 
+def _told_seconds(response: Response) -> int:
+    asked = asked_seconds(response)
+    return RETRY_AFTER_SECONDS if asked is None else asked
+
+
 def exhausted(exchange: Exchange, response: Response, tried: Try) -> Refusal:
     """The answer once every attempt failed; the upstream's own words stay in our log."""
     count = len(exchange.route.tries) if exchange.route is not None else 1
     times = "" if count == 1 else f" after {count} attempts"
     if tried.outcome == "status" and response.status == 429:
-        asked = asked_seconds(response)
         return Refusal(
             "rate_limited",
             f"The upstream is rate limiting{times}. Wait, then try again.",
-            retry_after_seconds=RETRY_AFTER_SECONDS if asked is None else asked,
+            retry_after_seconds=_told_seconds(response),
         )
     if tried.outcome == "status" and response.status in (401, 403):
         return Refusal(
@@ -113,7 +117,11 @@ def exhausted(exchange: Exchange, response: Response, tried: Try) -> Refusal:
             "upstream_unavailable", f"The upstream cannot be reached{times}. Try again.", retry_after_seconds=1
         )
     if tried.outcome == "status" and response.status == 503:
-        return Refusal("upstream_unavailable", f"The upstream is overloaded{times}. Try again.", retry_after_seconds=5)
+        return Refusal(
+            "upstream_unavailable",
+            f"The upstream is overloaded{times}. Try again.",
+            retry_after_seconds=_told_seconds(response),
+        )
     if tried.outcome == "status":
         return Refusal("upstream_error", f"The upstream answered {response.status}{times}. Try again later.")
     return Refusal("upstream_error", f"The upstream's answer could not be used ({tried.outcome}){times}. Try again.")

@@ -60,7 +60,10 @@ class RoutingPlugin(Plugin[RoutingSettings]):
             if response is not None:
                 if not self._again(exchange, response):
                     break
-                await self._pause(exchange, candidate, response)
+                pause = self._pause(exchange, candidate, response)
+                if pause is None:
+                    continue
+                await asyncio.sleep(pause)
                 if exchange.client_gone:
                     break
             response = await self._attempt(exchange, candidate, call_next)
@@ -120,16 +123,17 @@ class RoutingPlugin(Plugin[RoutingSettings]):
             return response.status in self.settings.retry_statuses
         return True
 
-    async def _pause(self, exchange: Exchange, candidate: Candidate, response: Response) -> None:
+    def _pause(self, exchange: Exchange, candidate: Candidate, response: Response) -> float | None:
+        """Seconds before `candidate` is called; None where it asked for more than is waited for."""
         route = exchange.route
         if route is None or route.current.candidate != candidate:
-            return
+            return 0
         same = sum(1 for tried in route.tries if tried.candidate == candidate)
         pause = self.settings.backoff_milliseconds / 1000 * 2 ** (same - 1)
-        asked = asked_seconds(response)
-        if asked is not None and asked <= self.settings.retry_after_seconds_max:
-            pause = max(pause, asked)
-        await asyncio.sleep(pause)
+        asked = asked_seconds(response) if route.current.outcome == "status" else None
+        if asked is None:
+            return pause
+        return None if asked > self.settings.retry_after_seconds_max else max(pause, asked)
 
     def _final(self, exchange: Exchange, response: Response) -> Response:
         route = exchange.route

@@ -14,8 +14,12 @@ SECONDS_MAX = 15.0
 class Raw:
     """One TCP connection; `answer()` reads one whole HTTP/1.1 answer off it."""
 
-    def __init__(self, address: tuple[str, int]) -> None:
-        self._socket = socket.create_connection(address, SECONDS_MAX)
+    def __init__(self, address: tuple[str, int], *, receive_buffer_bytes: int | None = None) -> None:
+        self._socket = socket.socket()
+        self._socket.settimeout(SECONDS_MAX)
+        if receive_buffer_bytes is not None:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        self._socket.connect(address)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = b""
 
@@ -30,16 +34,31 @@ class Raw:
         self._socket.sendall(data)
 
     def answer(self) -> Answer:
-        """The next answer. Raises ConnectionError where the peer closed before a whole head."""
+        """The next answer. Raises ConnectionError where the peer closed before its end."""
+        answer = self.head()
+        answer.body = self._body(answer.headers)
+        return answer
+
+    def head(self) -> Answer:
+        """The next answer's head; of a stream, the body is left to `chunk`."""
         while b"\r\n\r\n" not in self._buffer:
             self._more()
         head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
         status_line, *lines = head.split(b"\r\n")
         headers = {k.decode().lower(): v.strip().decode() for k, _, v in (line.partition(b":") for line in lines)}
         status = int(status_line.split()[1])
-        if status < 200:
-            return self.answer()
-        return Answer(status, headers, self._body(headers))
+        return self.head() if status < 200 else Answer(status, headers, b"")
+
+    def chunk(self) -> bytes:
+        """The next chunk of a chunked body, b"" at its end."""
+        while b"\r\n" not in self._buffer:
+            self._more()
+        size_line, _, self._buffer = self._buffer.partition(b"\r\n")
+        size = int(size_line, 16)
+        while len(self._buffer) < size + 2:
+            self._more()
+        piece, self._buffer = self._buffer[:size], self._buffer[size + 2 :]
+        return piece
 
     def _body(self, headers: dict[str, str]) -> bytes:
         if headers.get("transfer-encoding") == "chunked":
@@ -51,17 +70,10 @@ class Raw:
         return body
 
     def _chunked(self) -> bytes:
-        body = b""
-        while True:
-            while b"\r\n" not in self._buffer:
-                self._more()
-            size_line, _, self._buffer = self._buffer.partition(b"\r\n")
-            size = int(size_line, 16)
-            while len(self._buffer) < size + 2:
-                self._more()
-            body, self._buffer = body + self._buffer[:size], self._buffer[size + 2 :]
-            if not size:
-                return body
+        pieces = []
+        while piece := self.chunk():
+            pieces.append(piece)
+        return b"".join(pieces)
 
     def _more(self) -> None:
         data = self._socket.recv(1 << 16)
