@@ -47,7 +47,7 @@ Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s/][^\s]
 class PriceEntry(Strict):
     """USD per million tokens."""
 
-    input: Rate
+    input: Rate = Field(description="Tokens sent.")
     output: Rate | None = Field(default=None, description="Needed but for models that only embed.")
     cached_input: Rate | None = Field(default=None, description="Read from the provider's cache; absent: as input.")
     cache_write: Rate | None = Field(default=None, description="Written to it for 5 minutes; absent: as input.")
@@ -58,7 +58,7 @@ class PriceEntry(Strict):
 class CandidateEntry(Strict):
     """One way to serve a model."""
 
-    upstream: str
+    upstream: str = Field(description="An upstream of config.yaml.")
     model: str | None = Field(default=None, description="What the upstream calls it; absent: the name of this entry.")
     cost: PriceEntry | None = Field(default=None, description="List price there; absent: the price of this entry.")
 
@@ -78,7 +78,9 @@ class ModelEntry(Strict):
     context: Count = Field(description="Most tokens of input and output together.")
     output_default: Count = Field(default=4096, description="Output limit where the client sets none.")
     output_max: Count = Field(default=4096, description="A client's larger limit is lowered to this.")
-    operations: tuple[str, ...] = Field(default=("chat.completions",), min_length=1)
+    operations: tuple[str, ...] = Field(
+        default=("chat.completions",), min_length=1, description="chat.completions, embeddings, messages."
+    )
     tiers: tuple[str, ...] = Field(default=(), description="Tiers that may call it; empty: all.")
     open: bool = Field(default=False, description="Reachable without a key, on loopback only.")
     encoding: Literal["o200k_base", "cl100k_base", "o200k_harmony"] | None = Field(
@@ -88,91 +90,95 @@ class ModelEntry(Strict):
         default=None, description="Most tokens one image can cost; absent: images cannot be bounded."
     )
     created: Annotated[int, Field(ge=0)] = Field(default=0, description="Unix seconds shown by GET /v1/models.")
-    tags: tuple[str, ...] = ()
+    tags: tuple[str, ...] = Field(default=(), description="Free words for whoever reads the catalogue.")
 
 
 class ModelsFile(Strict):
     """policies/models.yaml"""
 
-    models: dict[Name, ModelEntry]
+    models: dict[Name, ModelEntry] = Field(description="By the name that clients use.")
 
 
 class BucketEntry(Strict):
     """Requests: `per_minute` sustained, at most `burst` within `burst_seconds`."""
 
-    per_minute: Count
-    burst: Count
-    burst_seconds: Annotated[int, Field(ge=1, le=3600)] = 10
+    per_minute: Count = Field(description="Sustained.")
+    burst: Count = Field(description="At most, within burst_seconds.")
+    burst_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(default=10, description="Length of a burst.")
 
 
 class ScopeEntry(Strict):
     """Limits of one scope; what is absent or null is not limited there."""
 
     requests: BucketEntry | None = None
-    tokens_per_minute: Count | None = None
+    tokens_per_minute: Count | None = Field(default=None, description="Input and output together, as used.")
     streams: Count | None = Field(default=None, description="Exchanges under way at once.")
 
 
 class LimitsFile(Strict):
     """policies/limits.yaml"""
 
-    ip: ScopeEntry = ScopeEntry()
-    key: ScopeEntry = ScopeEntry()
-    user: ScopeEntry = ScopeEntry()
-    team: ScopeEntry = ScopeEntry()
-    total_streams: Count
+    ip: ScopeEntry = Field(default=ScopeEntry(), description="By address, before anyone is known.")
+    key: ScopeEntry = Field(default=ScopeEntry(), description="By key; a tier may say otherwise.")
+    user: ScopeEntry = Field(default=ScopeEntry(), description="All keys of one user.")
+    team: ScopeEntry = Field(default=ScopeEntry(), description="All keys of one team.")
+    total_streams: Count = Field(description="Exchanges under way at once, all together.")
 
 
 class TierEntry(ScopeEntry):
     """Limits by key for holders of this tier; what is absent comes from `key` in limits.yaml."""
 
-    description: str = ""
+    description: str = Field(default="", description="For whoever reads the file.")
 
 
 class TiersFile(Strict):
     """policies/tiers.yaml"""
 
-    tiers: dict[str, TierEntry] = Field(min_length=1)
+    tiers: dict[str, TierEntry] = Field(min_length=1, description="By name.")
 
 
 class CapEntry(Strict):
     """The most that may be spent in a window."""
 
-    usd: Dollars
-    window: Literal["hour", "day", "month", "total"]
-    basis: Literal["charged", "list"] = "charged"
-    soft_percent: Annotated[int, Field(ge=1, le=100)] | None = None
-    clamp: bool = False
+    usd: Dollars = Field(description="Dollars.")
+    window: Literal["hour", "day", "month", "total"] = Field(description="Begins at midnight of time_zone.")
+    basis: Literal["charged", "list"] = Field(
+        default="charged", description="charged: what the caller is charged; list: list cost, whoever pays."
+    )
+    soft_percent: Annotated[int, Field(ge=1, le=100)] | None = Field(
+        default=None, description="Past this part of it a log line and a metric warn."
+    )
+    clamp: bool = Field(default=False, description="Lower the output limit to what is left, in place of refusing.")
 
 
 class UserEntry(Strict):
     """A user with caps of its own."""
 
-    caps: tuple[CapEntry, ...] = ()
+    caps: tuple[CapEntry, ...] = Field(default=(), description="In place of the team's user_caps.")
 
 
 class TeamEntry(Strict):
     """A team."""
 
-    organisation: str
-    tier: str
+    organisation: str = Field(description="One of the organisations above.")
+    tier: str = Field(description="Tier of its keys; one of tiers.yaml.")
     caps: tuple[CapEntry, ...] = Field(default=(), description="For the team as a whole.")
     user_caps: tuple[CapEntry, ...] = Field(default=(), description="For each user without caps of their own.")
     key_caps: tuple[CapEntry, ...] = Field(default=(), description="For each key made without caps.")
-    users: dict[Name, UserEntry] = Field(default_factory=dict)
+    users: dict[Name, UserEntry] = Field(default_factory=dict, description="Users with caps of their own.")
 
 
 class OrganisationEntry(Strict):
     """An organisation: a cap over all its teams."""
 
-    caps: tuple[CapEntry, ...] = ()
+    caps: tuple[CapEntry, ...] = Field(default=(), description="Over all its teams together.")
 
 
 class TeamsFile(Strict):
     """policies/teams.yaml"""
 
-    organisations: dict[Name, OrganisationEntry] = Field(min_length=1)
-    teams: dict[Name, TeamEntry] = Field(min_length=1)
+    organisations: dict[Name, OrganisationEntry] = Field(min_length=1, description="By name.")
+    teams: dict[Name, TeamEntry] = Field(min_length=1, description="By name.")
 
 
 class CaptureEntry(Strict):
@@ -183,8 +189,8 @@ class CaptureEntry(Strict):
     credential_headers: tuple[str, ...] = Field(
         default=("authorization",), min_length=1, description="Where this provider's clients put their key."
     )
-    ports: tuple[Port, ...] = Field(default=(443,), min_length=1)
-    scheme: Literal["https", "http"] = "https"
+    ports: tuple[Port, ...] = Field(default=(443,), min_length=1, description="On which they are captured.")
+    scheme: Literal["https", "http"] = Field(default="https", description="http: for servers that speak it plain.")
     base_path: str = Field(default="", description="Put before each path below.")
     paths: dict[str, str] = Field(
         min_length=1, description="Path template -> operation; {model} stands for one segment or more."
@@ -194,4 +200,4 @@ class CaptureEntry(Strict):
 class CaptureFile(Strict):
     """policies/capture.yaml"""
 
-    capture: dict[str, CaptureEntry]
+    capture: dict[str, CaptureEntry] = Field(description="Providers by name.")

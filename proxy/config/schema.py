@@ -39,10 +39,12 @@ class CertificateEntry(Strict):
 class ListenerEntry(Strict):
     """One way in."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")
-    kind: Literal["reverse", "regular", "admin"]
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$", description="Its name in logs and metrics.")
+    kind: Literal["reverse", "regular", "admin"] = Field(
+        description="reverse: an SDK's base_url; regular: an HTTP proxy; admin: metrics and states for the operator."
+    )
     bind: str = Field(description="ADDRESS:PORT; loopback unless told otherwise.")
-    tls: CertificateEntry | None = None
+    tls: CertificateEntry | None = Field(default=None, description="reverse, admin: serve TLS, with HTTP/2.")
     default_team: str | None = Field(
         default=None,
         description="Team that answers for captured traffic with the client's own provider key and no key of ours.",
@@ -59,55 +61,71 @@ class ListenerEntry(Strict):
 class DeadlinesEntry(Strict):
     """Seconds an upstream may take."""
 
-    connect_seconds: Seconds = 5
-    first_byte_seconds: Seconds = 120
-    idle_seconds: Seconds = 120
-    total_seconds: Seconds = 1800
+    connect_seconds: Seconds = Field(default=5, description="To connect, TLS included.")
+    first_byte_seconds: Seconds = Field(default=120, description="From the request to the first byte of its answer.")
+    idle_seconds: Seconds = Field(default=120, description="Longest silence within an answer.")
+    total_seconds: Seconds = Field(default=1800, description="For all of it.")
 
 
 class UpstreamEntry(Strict):
     """A provider endpoint."""
 
-    base_url: str
+    base_url: str = Field(description="Where its API begins, for example https://api.openai.com/v1; builtin:demo.")
     key: str | None = Field(
         default=None, repr=False, description="${NAME} of the environment, or file:PATH; unset: unavailable."
     )
-    credential_header: str = "authorization"
-    credential_scheme: str = "Bearer"
-    headers: dict[str, str] = Field(default={}, repr=False)
-    output_field: Literal["max_tokens", "max_completion_tokens"] | None = None
-    connect_to: str | None = None
-    ca_file: str | None = None
+    credential_header: str = Field(default="authorization", description="Header that the key goes into.")
+    credential_scheme: str = Field(default="Bearer", description='What stands before it; "": the bare key.')
+    headers: dict[str, str] = Field(default={}, repr=False, description="Sent with every request that has our key.")
+    output_field: Literal["max_tokens", "max_completion_tokens"] | None = Field(
+        default=None, description="Field that limits the output where the client set none; unset: the dialect's own."
+    )
+    connect_to: str | None = Field(
+        default=None, description="HOST:PORT to connect to; name and certificate stay those of base_url."
+    )
+    ca_file: str | None = Field(default=None, description="PEM file of the only CA trusted; unset: the public ones.")
     deadlines: DeadlinesEntry = DeadlinesEntry()
-    connections_max: Annotated[int, Field(ge=1, le=10_000)] = 512
-    retry_stale: bool = True
-    reports_usage: bool = True
+    connections_max: Annotated[int, Field(ge=1, le=10_000)] = Field(default=512, description="Calls at once.")
+    retry_stale: bool = Field(
+        default=True, description="Send again where a pooled connection turns out closed and nothing was answered."
+    )
+    reports_usage: bool = Field(default=True, description="Understands stream_options.include_usage.")
     keyless: bool = Field(default=False, description="Needs no key: Ollama, vLLM or the built-in demo.")
 
 
 class LimitsEntry(Strict):
     """What one exchange and the whole process may use."""
 
-    head_bytes_max: Annotated[int, Field(ge=1024)] = 64 << 10
-    head_count_max: Annotated[int, Field(ge=8)] = 200
-    head_seconds: Seconds = 15
-    body_idle_seconds: Seconds = 30
-    keepalive_seconds: Seconds = 75
-    stall_seconds: Seconds = 60
-    body_bytes_in_flight_max: Annotated[int, Field(ge=1 << 20)] = 256 << 20
-    connections_max: Annotated[int, Field(ge=1)] = 4096
-    connections_per_ip_max: Annotated[int, Field(ge=1)] = 1024
-    http2_streams_max: Annotated[int, Field(ge=1, le=1000)] = 100
-    answer_bytes_max: Annotated[int, Field(ge=1024)] = 64 << 20
+    head_bytes_max: Annotated[int, Field(ge=1024)] = Field(
+        default=64 << 10, description="A request's line and headers."
+    )
+    head_count_max: Annotated[int, Field(ge=8)] = Field(default=200, description="Its header lines.")
+    head_seconds: Seconds = Field(default=15, description="Time to send them.")
+    body_idle_seconds: Seconds = Field(default=30, description="Longest silence within a request's body.")
+    keepalive_seconds: Seconds = Field(default=75, description="An idle connection is kept this long.")
+    stall_seconds: Seconds = Field(default=60, description="A client that takes nothing this long is cut.")
+    body_bytes_in_flight_max: Annotated[int, Field(ge=1 << 20)] = Field(
+        default=256 << 20, description="Request bodies held at once, all together."
+    )
+    connections_max: Annotated[int, Field(ge=1)] = Field(default=4096, description="Client connections.")
+    connections_per_ip_max: Annotated[int, Field(ge=1)] = Field(default=1024, description="Of one address.")
+    http2_streams_max: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=100, description="At once on one HTTP/2 connection."
+    )
+    answer_bytes_max: Annotated[int, Field(ge=1024)] = Field(
+        default=64 << 20, description="A priced answer that is not streamed."
+    )
 
 
 class ConfigFile(Strict):
     """config.yaml."""
 
-    listeners: tuple[ListenerEntry, ...]
-    chain: tuple[str | dict[str, Any], ...] = Field(repr=False)
-    upstreams: dict[str, UpstreamEntry]
-    policies: str = "policies"
+    listeners: tuple[ListenerEntry, ...] = Field(description="The ways in; at least one.")
+    chain: tuple[str | dict[str, Any], ...] = Field(
+        repr=False, description="Plugins in their order: a name, or a name with its settings."
+    )
+    upstreams: dict[str, UpstreamEntry] = Field(description="The providers, by name.")
+    policies: str = Field(default="policies", description="Folder of the other files.")
     state: str = Field(default="var", description="Folder of the ledger, CA and logs.")
     time_zone: str = Field(default="UTC", description="IANA name; windows of caps begin at its midnight.")
     limits: LimitsEntry = LimitsEntry()
@@ -115,9 +133,13 @@ class ConfigFile(Strict):
     drain_client_gone_seconds: Seconds = Field(
         default=30, description="A client left: its answer is read on for its usage this long."
     )
-    drain_client_gone_bytes: Annotated[int, Field(ge=0)] = 16 << 20
-    heartbeat_seconds: Seconds = 15
-    request_id_header: str = "x-tollway-request-id"
+    drain_client_gone_bytes: Annotated[int, Field(ge=0)] = Field(default=16 << 20, description="The same, this far.")
+    heartbeat_seconds: Seconds = Field(
+        default=15, description="A comment goes to a client that waits on a silent stream this long."
+    )
+    request_id_header: str = Field(
+        default="x-tollway-request-id", description="Names each exchange in answer, log and ledger."
+    )
 
 
 @dataclass(frozen=True, slots=True)
