@@ -234,11 +234,16 @@ class _Run:
         silent = self._loop.time() - self._last_sent
         if silent >= self._driver.limits.heartbeat_seconds and self._at_boundary and not self._writing:
             self._last_sent = self._loop.time()
-            task = self._loop.create_task(self._down.write(HEARTBEAT), name="heartbeat")
+            task = self._loop.create_task(self._write_heartbeat(), name="heartbeat")
             task.add_done_callback(_forget)
         elif silent >= self._driver.limits.heartbeat_seconds:
             self._last_sent = self._loop.time()
         self._schedule_beat()
+
+    async def _write_heartbeat(self) -> None:
+        """Unless something was sent, or the end, in the moment since it fell due: it must tear no event."""
+        if self._at_boundary and not self._writing and self._beat is not None:
+            await self._down.write(HEARTBEAT)
 
     def stop_timers(self) -> None:
         """No heartbeat and no drain deadline after this."""

@@ -108,9 +108,10 @@ class KeyStore:
             await asyncio.sleep(POLL_SECONDS)
             try:
                 generation = self._read_generation()
-            except sqlite3.OperationalError:
-                # Unreadable for the moment: remember nothing, so that no revoked key lives on in memory.
-                generation = -1
+            except sqlite3.Error:
+                # Unreadable, for the moment or for good: remember nothing, so that no revoked key lives on in memory.
+                self._forget()
+                continue
             if generation != self._generation:
                 self._generation = generation
                 self._forget()

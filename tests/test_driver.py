@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -296,3 +297,30 @@ async def test_upstream_streams_are_closed_wherever_the_chain_left_them() -> Non
     asyncio.get_running_loop().call_soon(lambda: asyncio.get_running_loop().call_soon(down.leave))
     await scene.play(down)
     assert (scene.finished, left.closed) == ([Finish.CLIENT_GONE], True)
+
+
+@pytest.mark.parametrize("pieces", [(b"data: half", b" whole\n\n"), ()])
+async def test_heartbeat_that_falls_due_as_data_arrives_tears_nothing(pieces: tuple[bytes, ...]) -> None:
+    """Both in one turn of the loop: what arrived first goes out first, and nothing follows the end."""
+
+    class Late(Hanging):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield EVENT
+            loop = asyncio.get_running_loop()
+            arrives = loop.create_future()
+            loop.call_later(0.045, arrives.set_result, None)
+            loop.call_later(0.01, time.sleep, 0.06)  # Both timers ring in the turn after this one.
+            await arrives
+            for piece in pieces:
+                yield piece
+
+    class Strict(MemoryDownstream):
+        async def write(self, chunk: bytes) -> None:
+            assert not self.ended
+            await super().write(chunk)
+            await asyncio.sleep(0)
+
+    down = Strict()
+    await Scene(answering(Response(200, Headers(), stream=Late(), sse=True)), heartbeat_seconds=0.05).play(down)
+    await asyncio.sleep(0)
+    assert down.chunks == [EVENT, *pieces]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -252,3 +253,30 @@ def test_a_file_of_a_newer_tollway_is_refused(path: Path, clock: FakeClock) -> N
         connection.execute("PRAGMA user_version=99")
     with pytest.raises(SchemaTooNew):
         KeyStore(path, clock)
+
+
+async def test_a_store_that_cannot_be_read_leaves_nothing_remembered(
+    path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long that lasts and whatever the error: a key may have been revoked meanwhile. The watch goes on."""
+    monkeypatch.setattr(keys_module, "POLL_SECONDS", 0.001)
+    with closing(KeyStore(path, clock)) as proxy:
+        key, _ = proxy.create(user="ann", team="red", organisation="acme")
+        readings = 0
+
+        def broken() -> int:
+            nonlocal readings
+            readings += 1
+            raise sqlite3.DatabaseError("database disk image is malformed")
+
+        monkeypatch.setattr(proxy, "_read_generation", broken)
+        watching = asyncio.ensure_future(proxy.watch())
+        for _ in range(2):
+            assert proxy.lookup(key) is not None
+            seen = readings
+            async with asyncio.timeout(5):
+                while readings < seen + 2:
+                    await asyncio.sleep(0.001)
+            assert not proxy._known
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)

@@ -38,7 +38,7 @@ class CataloguePlugin(Plugin[CatalogueSettings]):
     async def __call__(self, exchange: Exchange, call_next: Next) -> Response:
         if exchange.operation.priced:
             exchange.call = call = await self._parse(exchange)
-            name = call.model or exchange.path_model
+            name = _named(exchange, call)
             if name is None:
                 raise Refusal("invalid_request", "Say which model: the member 'model' is missing.", param="model")
             if len(name) > self.settings.model_name_chars_max:
@@ -98,6 +98,12 @@ class CataloguePlugin(Plugin[CatalogueSettings]):
         return Refusal(
             "model_not_available", f"There is no model '{name}'.{hint} GET /v1/models lists them.", param="model"
         )
+
+
+def _named(exchange: Exchange, call: Call) -> str | None:
+    """The body's model wins, but where the request goes out under the client's own path: there the provider reads it."""
+    own = exchange.captured is not None and exchange.identity is not None and exchange.identity.provider_credential
+    return (exchange.path_model or call.model) if own else (call.model or exchange.path_model)
 
 
 def _as_named(name: str, known: Model | None, upstream: str, operation: str) -> Model:

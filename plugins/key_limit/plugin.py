@@ -111,7 +111,8 @@ class KeyLimitPlugin(Plugin[KeyLimitSettings]):
     def _estimate(self, model: Model, call: Call) -> int:
         output = model.output_tokens_default if call.output_tokens_max is None else call.output_tokens_max
         tokens = len(call.body) // self.settings.bytes_per_token + output * call.choices + 1
-        return min(tokens, model.context_tokens * call.choices)
+        # No context is known of a provider's own model that is not in the catalogue.
+        return min(tokens, model.context_tokens * call.choices) if model.context_tokens else tokens
 
     def _lease(self, slots: list[tuple[str, int]]) -> Lease:
         try:

@@ -163,3 +163,17 @@ async def test_unpriced_operations_pass_unread() -> None:
     seen, rest = known(operation=MODELS), Rest()
     await plugin()(seen, rest)
     assert (seen.call, len(rest.seen)) == (None, 1)
+
+
+async def test_under_the_clients_own_path_the_path_names_the_model() -> None:
+    """The provider serves what its path says: a cheaper name in the body must not lower what a cap counts."""
+    azure = CapturedHost("*.openai.azure.com", "azure", ("api-key",), ())
+    at = origin(listener="capture", kind=ListenerKind.REGULAR, captured_host="x.openai.azure.com", captured_port=443)
+    seen = known(at=at, captured=azure, who=identity(provider_credential=True))
+    seen.path_model = "dear"
+    await plugin()(seen, Rest())
+    assert seen.model is not None and seen.model.name == "dear"
+    swapped = known(at=at, captured=azure)
+    swapped.path_model = "dear"
+    await plugin()(swapped, Rest())
+    assert swapped.model is swapped.generation.models["gpt-4o"]

@@ -262,3 +262,12 @@ async def test_reload_applies_to_the_same_accounts() -> None:
     world.generation = generation(limits=Limits(OPEN, ONE, OPEN, OPEN, 10))
 
     await world.refusal()
+
+
+async def test_tokens_of_a_model_without_a_known_context_count() -> None:
+    """A provider's own model, under the client's own key: its tokens a minute are limited like any other's."""
+    world = World(team=ScopeLimits(tokens_per_minute=1_000))
+    seen = world.exchange(output=900)
+    seen.model = model(context_tokens=0)
+    await world.plugin(seen, Rest())
+    assert (await world.refusal(output=900)).code == "rate_limited"
