@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, cast
 
 import orjson
 import structlog
@@ -35,7 +35,7 @@ def setup_logging(level: str = "info", *, stream: BinaryIO | None = None, clock:
             _render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.BytesLoggerFactory(stream or sys.stderr.buffer),
+        logger_factory=structlog.BytesLoggerFactory(cast("BinaryIO", _Lossy(stream or sys.stderr.buffer))),
         cache_logger_on_first_use=False,
     )
     _route_libraries()
@@ -45,6 +45,28 @@ def setup_logging(level: str = "info", *, stream: BinaryIO | None = None, clock:
 def get_logger(name: str = "tollway") -> Any:
     """A logger: `log.warning("event_name", field=value)`. Bind what repeats with `log.bind(...)`."""
     return structlog.get_logger(component=name)
+
+
+class _Lossy:
+    """A stream that drops what cannot be written (a full disk, a reader that is gone): a log ends no exchange."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.dropped = 0
+
+    def write(self, data: bytes) -> None:
+        """All of it, or nothing is said."""
+        try:
+            self._stream.write(data)
+        except OSError:
+            self.dropped += 1
+
+    def flush(self) -> None:
+        """What is buffered stays so until the next line where it cannot be written."""
+        try:
+            self._stream.flush()
+        except OSError:
+            self.dropped += 1
 
 
 class _Timestamper:

@@ -179,3 +179,24 @@ def test_setting_up_twice_writes_each_record_once(stream: io.BytesIO) -> None:
     logging.getLogger("mitmproxy").warning("once")
 
     assert len(lines(stream)) == 1
+
+
+class _Full(io.BytesIO):
+    """A disk that takes nothing until it is told to."""
+
+    full = True
+
+    def flush(self) -> None:
+        if self.full:
+            raise OSError(28, "No space left on device")
+
+
+def test_a_log_that_cannot_be_written_raises_nothing(stream: io.BytesIO) -> None:
+    """Exchanges go on, and so does the log once it can be written."""
+    full = _Full()
+    setup_logging("info", stream=full, clock=FixedClock())
+    get_logger().error("lost")
+    logging.getLogger("library").error("lost, too")
+    full.full = False
+    get_logger().info("written")
+    assert lines(full)[-1]["event"] == "written"
