@@ -250,7 +250,7 @@ class Gateway:
     def _operation(self, arrival: Arrival, captured: Any) -> tuple[Operation, str | None]:
         request, origin = arrival.request, arrival.origin
         closed = not self._accepting and origin.kind is not ListenerKind.ADMIN
-        if closed and not request.path.endswith("/health"):
+        if closed and request.path not in ("/health", "/v1/health"):
             raise Refusal("draining", "This proxy is shutting down. Try again in a moment.", retry_after_seconds=5)
         if origin.captured_host is not None and captured is None:
             return PLAIN, None

@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 from fastapi import APIRouter
 
-from proxy.gateway import StartError, build_plugins, endpoints_of
+from proxy.exchange import Request
+from proxy.gateway import Gateway, StartError, build_plugins, endpoints_of
+from proxy.headers import Headers
+from proxy.listeners.api import Arrival
 from proxy.operation_table import OperationTable
 from proxy.operations import LOCAL
-from tests.support.fakes import generation
+from tests.support.fakes import Body, Log, generation, origin
 
 FULL = ("identity", "catalogue", "pricing", "spend_caps", "routing", "metering")
 
@@ -70,3 +73,19 @@ def test_endpoint_with_an_odd_path_stops_the_start() -> None:
     """What the table could not guard is not served."""
     with pytest.raises(StartError, match="hello"):
         list(endpoints_of([WithEndpoint("/v1/Hello/{name}")]))  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions/health", "/x/health"])
+def test_while_draining_nothing_but_health_is_taken(path: str) -> None:
+    """A path that merely ends so is no health."""
+    gateway = Gateway(generation(), log=Log())
+    gateway._operations = OperationTable()
+    gateway._accepting = False
+
+    def arrive(path: str) -> Any:
+        request = Request(method="GET", path=path, headers=Headers(), reader=Body())
+        return gateway._open(Arrival(origin(), request))
+
+    assert arrive("/v1/health").refusal is None
+    refusal = arrive(path).refusal
+    assert refusal is not None and refusal.code == "draining"

@@ -101,7 +101,7 @@ class CataloguePlugin(Plugin[CatalogueSettings]):
 
 
 def _named(exchange: Exchange, call: Call) -> str | None:
-    """The body's model wins, but where the request goes out under the client's own path: there the provider reads it."""
+    """The body's model wins, save where the request goes out under the client's own path, which the provider reads."""
     own = exchange.captured is not None and exchange.identity is not None and exchange.identity.provider_credential
     return (exchange.path_model or call.model) if own else (call.model or exchange.path_model)
 

@@ -129,7 +129,7 @@ class RoutingPlugin(Plugin[RoutingSettings]):
         if route is None or route.current.candidate != candidate:
             return 0
         same = sum(1 for tried in route.tries if tried.candidate == candidate)
-        pause = self.settings.backoff_milliseconds / 1000 * 2 ** (same - 1)
+        pause: float = self.settings.backoff_milliseconds / 1000 * 2 ** (same - 1)
         asked = asked_seconds(response) if route.current.outcome == "status" else None
         if asked is None:
             return pause
