@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 RESOLVE_SECONDS_MAX: Final = 5.0
+LOOKUPS_AT_ONCE_MAX: Final = 8
+_lookups: Final = ThreadPoolExecutor(LOOKUPS_AT_ONCE_MAX, thread_name_prefix="lookup")
+"""Apart from the loop's own few threads: names that a client chose, however slow, must not delay a provider's."""
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
 """All of IPv6 that is routed (RFC 4291, 2.4); outside of it are ::127.0.0.1, site-local and unassigned addresses."""
@@ -31,6 +36,7 @@ def is_public(address: Address) -> bool:
 
 async def resolve(host: str, port: int) -> list[Address]:
     """All addresses of a name, or the address that `host` is. Raises OSError, UnicodeError or TimeoutError."""
+    lookup = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     async with asyncio.timeout(RESOLVE_SECONDS_MAX):
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(_lookups, lookup)
     return [ipaddress.ip_address(info[4][0]) for info in found]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+import socket
+import threading
+from typing import Any
 
 import pytest
 
@@ -31,3 +35,26 @@ def test_inner_addresses_however_wrapped(text: str) -> None:
 async def test_literal_addresses_resolve_to_themselves() -> None:
     """Without asking anybody."""
     assert await resolve("127.0.0.1", 443) == [ipaddress.ip_address("127.0.0.1")]
+
+
+async def test_slow_names_of_clients_delay_no_other_lookup(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop's own threads, which providers' names are looked up with, stay free."""
+    slow, real = threading.Event(), socket.getaddrinfo
+
+    def lookup(host: str, *arguments: Any, **options: Any) -> Any:
+        if host == "slow.test":
+            slow.wait(30)
+            raise OSError
+        return real(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    asked = [asyncio.ensure_future(resolve("slow.test", 443)) for _ in range(100)]
+    try:
+        async with asyncio.timeout(4):
+            await asyncio.sleep(0)
+            assert await asyncio.get_running_loop().getaddrinfo("127.0.0.1", 443)
+            assert await asyncio.to_thread(lambda: 1) == 1
+        assert not any(task.done() for task in asked)
+    finally:
+        slow.set()
+        await asyncio.gather(*asked, return_exceptions=True)
