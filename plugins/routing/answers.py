@@ -12,6 +12,8 @@ from proxy.exchange import Exchange, Response
 from proxy.routes import Try
 from proxy.upstreams.api import UpstreamFailure
 
+_NAMES: Final = re.compile(rb'"(?:type|code)"\s*:\s*"([\w.-]{1,64})"')
+
 RETRY_AFTER_SECONDS: Final = 5
 """Told where an upstream limits us and does not say for how long."""
 _SECONDS: Final = re.compile(r"[0-9]{1,6}")
@@ -35,7 +37,7 @@ async def first_content(exchange: Exchange, response: Response, tried: Try, peek
             response.peeked.append(chunk)
             for event in framer.feed(chunk):
                 if dialect.is_error_event(event):
-                    tried.outcome, tried.detail = "error_event", event[:300].decode("utf-8", "replace")
+                    tried.outcome, tried.detail = "error_event", _named(event)
                     break
                 if dialect.is_content_event(event):
                     return response
@@ -50,6 +52,11 @@ async def first_content(exchange: Exchange, response: Response, tried: Try, peek
     if response.stream is not None:
         await response.stream.aclose()
     return Response(502, response.headers.copy())
+
+
+def _named(event: bytes) -> str:
+    """Type and code of an error event, for the log. Its message may quote the prompt, and is not kept."""
+    return ", ".join(dict.fromkeys(word.decode() for word in _NAMES.findall(event)))
 
 
 class _Withholder:
