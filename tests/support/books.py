@@ -7,6 +7,7 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from proxy.ledger.books import State
 
@@ -82,9 +83,9 @@ class Books:
         while True:
             with closing(sqlite3.connect(self._path)) as connection:
                 query = f"SELECT {_HOLD} FROM holds WHERE {condition} ORDER BY id"
-                rows = connection.execute(query, (value,)).fetchall()
+                rows: list[tuple[Any, ...]] = connection.execute(query, (value,)).fetchall()
                 if len(rows) >= count and all(row[4] >= State.SETTLED for row in rows):
-                    return [HoldRow(*row, _attempts(connection, row[0])) for row in rows]
+                    return [HoldRow(*(*row, _attempts(connection, row[0]))) for row in rows]
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{count} ended holds with {condition} {value}: {rows}")
             time.sleep(0.01)
