@@ -119,6 +119,10 @@ def exhausted(exchange: Exchange, response: Response, tried: Try) -> Refusal:
         )
     if tried.outcome in ("first_byte_timeout", "idle_timeout", "total_timeout"):
         return Refusal("upstream_timeout", f"The upstream did not answer in time{times}. Try again later.")
+    if tried.outcome == "too_large":
+        return Refusal(
+            "upstream_error", "The answer is too large to be passed on whole. Ask for a stream, or for less."
+        )
     if tried.outcome == "connect_failed":
         return Refusal(
             "upstream_unavailable", f"The upstream cannot be reached{times}. Try again.", retry_after_seconds=1

@@ -117,7 +117,7 @@ class RoutingPlugin(Plugin[RoutingSettings]):
     def _again(self, exchange: Exchange, response: Response) -> bool:
         """Whether the last attempt left anything to gain from another."""
         tried = exchange.route.current if exchange.route is not None else None
-        if tried is None or tried.outcome == "served" or tried.outcome in _OURS or exchange.client_gone:
+        if tried is None or tried.outcome in ("served", "too_large", *_OURS) or exchange.client_gone:
             return False
         if tried.outcome == "status":
             return response.status in self.settings.retry_statuses

@@ -12,8 +12,8 @@ from proxy.routes import Try
 def settlement_of(exchange: Exchange, hold: Hold, reason: Finish, now_ms: int) -> Settlement:
     """The settlement of a dispatched hold.
 
-    A served attempt is charged by its usage; one whose usage is not known (the drain ended before it came) takes
-    the full hold. A failed attempt is the operator's cost, 0 to the caller, unless the upstream reported usage.
+    A served attempt is charged by its usage; one whose usage is not known (the drain ended before it came, or the
+    answer was larger than we take) takes the full hold. A failed attempt is the operator's cost, 0 to the caller, unless the upstream reported usage.
     """
     model = exchange.model
     tries = exchange.route.tries if exchange.route is not None else []
@@ -52,4 +52,4 @@ def _charge(model: Model | None, tried: Try, hold: Hold) -> Nano:
 
 def _unknown(tried: Try) -> bool:
     """The upstream may have done all the work that was held for, and nobody can say."""
-    return tried.outcome in ("running", "served")
+    return tried.outcome in ("running", "served", "too_large")

@@ -63,6 +63,8 @@ class FailureKind(Enum):
     """Reset, half-closed or cut short of its framing."""
     GARBAGE = "garbage"
     """Not HTTP, or a head beyond our limits."""
+    TOO_LARGE = "too_large"
+    """A body beyond our own limit: the upstream did its work."""
 
 
 class UpstreamFailure(Exception):
@@ -84,7 +86,7 @@ class UpstreamResponse(Protocol):
     def __aiter__(self) -> AsyncIterator[bytes]: ...
 
     async def read(self, bytes_max: int) -> bytes:
-        """The whole body. Raises UpstreamFailure GARBAGE past `bytes_max`."""
+        """The whole body. Raises UpstreamFailure TOO_LARGE past `bytes_max`."""
         ...
 
     async def aclose(self) -> None:

@@ -79,7 +79,7 @@ class PooledResponse:
             async for piece in self:
                 size += len(piece)
                 if size > bytes_max:
-                    raise UpstreamFailure(FailureKind.GARBAGE, f"an answer of more than {bytes_max} bytes", sent=True)
+                    raise UpstreamFailure(FailureKind.TOO_LARGE, f"more than {bytes_max} bytes", sent=True)
                 pieces.append(piece)
         finally:
             await self.aclose()

@@ -253,3 +253,11 @@ async def test_nonsense_in_retry_after_is_no_fault_of_ours(asked: str) -> None:
     with pytest.raises(Refusal) as refused:
         await plugin(held("a"), Upstreams(*[("status", whole(429, **{"retry-after": asked}))] * 2))
     assert refused.value.wire_headers()["retry-after"] == "5"
+
+
+async def test_answer_beyond_our_limit_is_not_made_again() -> None:
+    """The upstream did what it was asked for, and would do it again at the same price."""
+    upstreams = Upstreams(("too_large", whole(502)))
+    with pytest.raises(Refusal, match="Ask for a stream"):
+        await build()(held("a", "b"), upstreams)
+    assert upstreams.called == ["a"]

@@ -255,3 +255,14 @@ async def test_soft_threshold_warns_in_log_and_metric() -> None:
     await plugin(quoted(under=generation(teams=(team(caps=(cap("1", "day", soft_percent=80),)),))), Rest())
     assert plugin.services.metrics.crossed == [("team", "default", "day")]
     assert plugin.services.log.names() == ["soft_cap_crossed"]
+
+
+async def test_answer_larger_than_we_take_costs_the_full_hold() -> None:
+    """Asking for more than can be passed on must not be a way to spend the operator's money past every cap."""
+    ledger = MemoryLedger()
+    seen = quoted()
+    await build(ledger)(seen, Rest())
+    answered(seen, None, "too_large")
+    seen.finish(Finish.REFUSED)
+    request = ledger.holds[0].request
+    assert (ledger.settled[0][1].charged, ledger.settled[0][1].list) == (request.charged, request.list)

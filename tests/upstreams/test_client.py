@@ -441,11 +441,11 @@ async def test_compressed_answer_is_passed_as_it_is(provider, client):
 
 
 async def test_read_stops_at_its_limit(provider, client):
-    """Past bytes_max it is GARBAGE and the connection is closed, not read on."""
+    """Past bytes_max it is TOO_LARGE and the connection is closed, not read on."""
     provider.script(Behaviour(fault=Fault.HUGE_LINE))
     answer = await send(client, upstream(provider), stream=True)
     failure = await failure_of(answer.read(100_000))
-    assert failure.kind is FailureKind.GARBAGE
+    assert failure.kind is FailureKind.TOO_LARGE
     await provider.until(lambda: provider.requests[0].cut)
     assert client.in_flight("scripted") == 0
 
