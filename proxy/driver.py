@@ -100,7 +100,7 @@ class _Run:
         "_started",
         "_task",
         "_writing",
-    )  # fmt: skip
+    )
 
     def __init__(self, driver: Driver, exchange: Exchange, downstream: Downstream) -> None:
         self._driver = driver
