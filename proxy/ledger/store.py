@@ -37,7 +37,7 @@ from proxy.pricing.money import Nano
 OPERATIONS_WAITING_MAX: Final = 10_000
 """Operations not yet durable; past it no hold is taken."""
 SWEEP_SECONDS: Final = 10.0
-CLOSE_SECONDS_MAX: Final = 3.0
+CLOSE_SECONDS_MAX: Final = 2.0
 """How long `close` waits for answers that may still have to be undone; a file that cannot be written gives none."""
 END_DELAY_SECONDS: Final = 0.005
 """How long an end, for which nobody waits, may lie before it is written without company."""

@@ -36,7 +36,7 @@ def running(tmp_path: Path) -> Iterator[World]:
     audit = tmp_path / "audit" / "audit.jsonl"
     audit.parent.mkdir()
     chain = [{"audit": {"path": str(audit)}} if plugin == "audit" else plugin for plugin in CHAIN]
-    with world(tmp_path, config={"chain": chain, "drain_seconds": 2}) as started:
+    with world(tmp_path, config={"chain": chain, "drain_seconds": 0.5}) as started:
         yield started
 
 
