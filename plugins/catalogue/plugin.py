@@ -66,8 +66,9 @@ class CataloguePlugin(Plugin[CatalogueSettings]):
     def _resolve(self, exchange: Exchange, name: str) -> Model:
         identity = exchange.identity
         if identity is not None and identity.provider_credential and exchange.captured is not None:
-            listed = exchange.generation.catalogue.get(name)
-            return _as_named(name, listed, exchange.captured.upstream, exchange.operation.name)
+            upstream = exchange.captured.upstream
+            listed = _listed(exchange.generation.catalogue, name, upstream)
+            return _as_named(name, listed, upstream, exchange.operation.name)
         known = exchange.generation.models.get(name)
         if known is None:
             raise self._unavailable(exchange, name)
@@ -104,6 +105,18 @@ def _named(exchange: Exchange, call: Call) -> str | None:
     """The body's model wins, save where the request goes out under the client's own path, which the provider reads."""
     own = exchange.captured is not None and exchange.identity is not None and exchange.identity.provider_credential
     return (exchange.path_model or call.model) if own else (call.model or exchange.path_model)
+
+
+def _listed(catalogue: dict[str, Model], name: str, upstream: str) -> Model | None:
+    """The entry that prices a provider's own model: of that name, or an alias that stands for it."""
+    named = catalogue.get(name)
+    if named is not None and any(candidate.upstream == upstream for candidate in named.candidates):
+        return named
+    for model in catalogue.values():
+        for candidate in model.candidates:
+            if candidate.upstream_model == name and candidate.upstream == upstream:
+                return model
+    return named
 
 
 def _as_named(name: str, known: Model | None, upstream: str, operation: str) -> Model:

@@ -31,7 +31,7 @@ def usage_of(usage: dict[str, Any]) -> Usage | None:
     into, out = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
     return Usage.reported(
         input_tokens=prompt,
-        output_tokens=max(completion, total - prompt),
+        output_tokens=max(completion, total - max(0, prompt)),
         cached_tokens=count_of(into, "cached_tokens") or count_of(usage, "prompt_cache_hit_tokens"),
         cache_write_tokens=count_of(into, "cache_write_tokens"),
         reasoning_tokens=count_of(out, "reasoning_tokens"),

@@ -161,6 +161,12 @@ def test_reasoning_that_only_the_total_shows_is_output() -> None:
     assert read(chunk("x", usage=report)).usage() == Usage(10, 105, reasoning_tokens=100)
 
 
+def test_negative_input_does_not_make_output() -> None:
+    """What the total holds beyond the prompt is output, yet never more than the total."""
+    report = {"prompt_tokens": -400, "completion_tokens": 3, "total_tokens": 5}
+    assert read(chunk("x", usage=report)).usage() == Usage(0, 5)
+
+
 def test_text_is_bounded_and_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the limit, bytes are counted instead of kept: each is less than one token."""
     monkeypatch.setattr(stream_reader, "TEXT_BYTES_MAX", 1000)

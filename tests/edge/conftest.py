@@ -31,6 +31,7 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     listeners = {"capture": {"default_team": "default", "allow_targets": ["127.0.0.1"]}}
     with world(tmp_path_factory.mktemp("edge"), config=config, listeners=listeners) as running:
         yield running
+        running.gateway.cli("ledger", "audit")
 
 
 @pytest.fixture(scope="session")

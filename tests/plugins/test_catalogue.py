@@ -158,6 +158,30 @@ async def test_own_provider_key_keeps_the_models_name_and_provider() -> None:
     assert (unlisted.model.candidates[0].upstream_model, unlisted.model.rates) == ("gpt-next", None)
 
 
+async def test_own_provider_key_is_priced_by_the_alias_that_stands_for_the_model() -> None:
+    """The client names what the provider knows, the catalogue what our callers know; another provider's is no match."""
+    captured = CapturedHost("api.openai.com", "openai", ("authorization",), ())
+    at = origin(listener="capture", kind=ListenerKind.REGULAR, captured_host="api.openai.com")
+    under = generation(models={"theirs": model(upstreams=("other",), rates=None), "mine": model()})
+    name = under.models["mine"].candidates[0].upstream_model
+    seen = known(
+        at=at, captured=captured, who=identity(provider_credential=True), body={**CHAT_BODY, "model": name}, under=under
+    )
+    await plugin()(seen, Rest())
+    assert seen.model is not None
+    assert (seen.model.name, seen.model.rates) == (name, under.models["mine"].rates)
+    elsewhere = CapturedHost("api.third.com", "third", ("authorization",), ())
+    other = known(
+        at=at,
+        captured=elsewhere,
+        who=identity(provider_credential=True),
+        body={**CHAT_BODY, "model": name},
+        under=under,
+    )
+    await plugin()(other, Rest())
+    assert other.model is not None and other.model.rates is None
+
+
 async def test_unpriced_operations_pass_unread() -> None:
     """GET /v1/models has no body to parse."""
     seen, rest = known(operation=MODELS), Rest()
