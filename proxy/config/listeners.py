@@ -6,11 +6,13 @@ import ipaddress
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from proxy.config.addresses import bind_address, is_target
 from proxy.config.problems import Marks, Problem, near
 from proxy.config.schema import Listener, ListenerEntry, Team
 
+TOKEN_CHARACTERS_MIN: Final = 16
 _ONLY_FOR = {"default_team": "regular", "other_targets": "regular", "allow_targets": "regular", "token": "admin"}
 
 
@@ -30,9 +32,13 @@ def build_listeners(
         except ValueError as error:
             problems.append(part.problem(("bind",), str(error)))
             continue
-        if entry.kind == "admin" and not loopback and entry.token is None:
+        if entry.kind == "admin" and not loopback and len(entry.token or "") < TOKEN_CHARACTERS_MIN:
             problems.append(
-                part.problem(("bind",), "an admin listener off loopback needs a token: token: ${TOLLWAY_ADMIN_TOKEN}")
+                part.problem(
+                    ("bind",),
+                    f"an admin listener off loopback needs a token of {TOKEN_CHARACTERS_MIN} characters or more: "
+                    "token: ${TOLLWAY_ADMIN_TOKEN}",
+                )
             )
         listener = Listener(
             name=entry.name,
@@ -44,7 +50,7 @@ def build_listeners(
             key_file=root / entry.tls.key_file if entry.tls else None,
             default_team=entry.default_team,
             other_targets=entry.other_targets,
-            token=entry.token,
+            token=entry.token or None,
             allow_targets=entry.allow_targets,
         )
         problems.extend(_clashes(listener, listeners, part))

@@ -52,7 +52,9 @@ class ListenerEntry(Strict):
     other_targets: Literal["tunnel", "refuse"] = Field(
         default="tunnel", description="regular: what becomes of hosts that policies/capture.yaml does not name."
     )
-    token: str | None = Field(default=None, repr=False, description="admin: bearer token, required off loopback.")
+    token: str | None = Field(
+        default=None, repr=False, description="admin: bearer token; required off loopback, of 16 characters or more."
+    )
     allow_targets: tuple[str, ...] = Field(
         default=(), description="regular: private HOST:PORT, IP:PORT or CIDR targets that may be tunnelled to."
     )

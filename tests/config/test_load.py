@@ -141,6 +141,18 @@ CASES = {
         "kind: admin\n    bind: 0.0.0.0:8402",
         "off loopback needs a token",
     ),
+    "empty_token_off_loopback": (
+        "config.yaml",
+        "kind: reverse\n    bind: 127.0.0.1:8402",
+        "kind: admin\n    token: ''\n    bind: 0.0.0.0:8402",
+        "off loopback needs a token",
+    ),
+    "short_token_off_loopback": (
+        "config.yaml",
+        "kind: reverse\n    bind: 127.0.0.1:8402",
+        "kind: admin\n    token: secret\n    bind: 0.0.0.0:8402",
+        "off loopback needs a token of 16 characters or more",
+    ),
     "token_on_reverse": (
         "config.yaml",
         "kind: reverse",

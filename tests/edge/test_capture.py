@@ -79,6 +79,17 @@ async def test_another_authority_inside_is_misdirected(ways: Ways, dial: Dialler
     assert answer.status == 200
 
 
+async def test_captured_host_speaks_http2(ways: Ways) -> None:
+    """Twenty requests at once over one CONNECT, by a stock client."""
+    async with httpx.AsyncClient(
+        http2=True, proxy=ways.url("capture"), verify=our_ca(ways), headers={"authorization": f"Bearer {ways.key}"}
+    ) as client:
+        url = "https://api.openai.com/v1/chat/completions"
+        answers = await asyncio.gather(*(client.post(url, json=HELLO) for _ in range(20)))
+    assert {(answer.status_code, answer.http_version) for answer in answers} == {(200, "HTTP/2")}
+    assert len({answer.headers["x-tollway-request-id"] for answer in answers}) == 20
+
+
 # -- whose key goes upstream
 
 SWAPS = [
