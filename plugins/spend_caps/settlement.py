@@ -13,7 +13,8 @@ def settlement_of(exchange: Exchange, hold: Hold, reason: Finish, now_ms: int) -
     """The settlement of a dispatched hold.
 
     A served attempt is charged by its usage; one whose usage is not known (the drain ended before it came, or the
-    answer was larger than we take) takes the full hold. A failed attempt is the operator's cost, 0 to the caller, unless the upstream reported usage.
+    answer was larger than we take) takes the full hold. A failed attempt is the operator's cost, 0 to the caller,
+    unless the upstream reported usage.
     """
     model = exchange.model
     tries = exchange.route.tries if exchange.route is not None else []
