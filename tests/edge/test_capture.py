@@ -307,6 +307,18 @@ async def test_our_key_as_basic_beside_a_provider_key_stays_here(ways: Ways, dia
         assert (seen.header("authorization"), seen.header("x-api-key")) == (None, OWN_ANTHROPIC_KEY)
 
 
+async def test_our_key_astray_stays_here(ways: Ways, dial: Dialler) -> None:
+    """In a header of another provider, in a cookie: it identifies nobody, and goes nowhere."""
+    client = await dial.captured("api.openai.com")
+    for path in (CHAT, "/v1/files"):
+        lines = (OWN, f"api-key: {ways.key}", f"Cookie: theirs=1; key={ways.key}", f"X-Note: use {ways.key}")
+        answer = await client.ask(asked("api.openai.com", path, *lines))
+        assert answer.status == 200, answer.body
+        seen = ways.provider.requests[-1]
+        assert seen.header("authorization") == f"Bearer {OWN_OPENAI_KEY}"
+        assert not leaks(seen, ways.key)
+
+
 # -- other paths
 
 
