@@ -30,13 +30,11 @@ _UNBOUNDED_MEMBERS: Final = {
     "compaction": "compaction, which is charged beside the answer",
 }
 
-_DECIDING: Final = frozenset(
-    {
-        "model", "messages", "system", "stream", "max_tokens", "tools", "thinking", "cache_control", "output_config",
-        "service_tier", "speed", "inference_geo", *_UNBOUNDED_MEMBERS,
-    }
+_DECIDING: Final = fields.spellings(
+    "model", "messages", "system", "stream", "max_tokens", "tools", "thinking", "cache_control", "output_config",
+    "service_tier", "speed", "inference_geo", *_UNBOUNDED_MEMBERS,
 )  # fmt: skip
-_DECIDING_IN_MESSAGES: Final = frozenset({"role", "content", "type", "source", "cache_control"})
+_DECIDING_IN_MESSAGES: Final = fields.spellings("role", "content", "type", "source", "cache_control")
 
 
 class AnthropicMessages:

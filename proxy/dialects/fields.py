@@ -84,14 +84,18 @@ def asked(document: dict[str, Any], key: str) -> bool:
     return bool(document.get(key))
 
 
-def check_spelling(document: dict[str, Any], members: frozenset[str], where: str = "") -> None:
+def spellings(*members: str) -> dict[str, str]:
+    """Members by what their other spellings come down to, for `check_spelling`."""
+    return {member.replace("_", ""): member for member in members}
+
+
+def check_spelling(document: dict[str, Any], members: dict[str, str], where: str = "") -> None:
     """Refuse `Max_Tokens` and `maxTokens` where `max_tokens` decides: some servers (Go's JSON, protobuf's) take either.
 
     They would then go by another value than the one that was priced.
     """
     for key in document:
         if not (key.islower() and key.isascii()):
-            plain = key.casefold().replace("_", "")
-            for member in members:
-                if member.replace("_", "") == plain:
-                    wrong(f"{where}{key}", f"spelled '{member}'")
+            member = members.get(key.casefold().replace("_", ""))
+            if member is not None:
+                wrong(f"{where}{key}", f"spelled '{member}'")

@@ -18,6 +18,8 @@ import orjson
 
 from proxy.errors import Refusal
 
+MEMBERS_MAX: Final = 1_000
+"""Members of the top level, each of which is looked at; no API has a hundred."""
 NESTING_MAX: Final = 128
 """Containers inside one another, the body itself included."""
 CONTAINERS_MAX: Final = 250_000
@@ -97,6 +99,8 @@ def scan(body: bytes) -> Scan:
         raise Refusal("invalid_json", f"The body is not valid JSON: {error}. Send a JSON object in UTF-8.") from error
     if not isinstance(document, dict):
         raise Refusal("invalid_request", "The body must be a JSON object.")
+    if len(document) > MEMBERS_MAX:
+        raise Refusal("invalid_json", f"The body has more than {MEMBERS_MAX} members. Send less.")
     if body.count(b"{") + body.count(b"[") > NESTING_MAX:
         skeleton = skeleton or _skeleton(body)
         _check_nesting(skeleton)

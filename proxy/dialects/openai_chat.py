@@ -51,13 +51,11 @@ _UNBOUNDED_MEMBERS: Final = {
 
 _EXTRAS_BOUNDED: Final = frozenset({"thinking_config", "safety_settings"})
 """Of Google's own members in `extra_body`; others, like cached_content, bring input that is not in the request."""
-_DECIDING: Final = frozenset(
-    {
-        "model", "messages", "stream", "stream_options", "n", _NEWER, _OLDER, "tools", "functions", "response_format",
-        "service_tier", "modalities", "extra_body", *_UNBOUNDED_MEMBERS,
-    }
+_DECIDING: Final = fields.spellings(
+    "model", "messages", "stream", "stream_options", "n", _NEWER, _OLDER, "tools", "functions", "response_format",
+    "service_tier", "modalities", "extra_body", *_UNBOUNDED_MEMBERS,
 )  # fmt: skip
-_DECIDING_IN_MESSAGES: Final = frozenset({"role", "content", "audio", "type", "image_url"})
+_DECIDING_IN_MESSAGES: Final = fields.spellings("role", "content", "audio", "type", "image_url")
 
 
 class OpenAIChat:

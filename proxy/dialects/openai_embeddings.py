@@ -15,7 +15,7 @@ INPUTS_MAX: Final = 2048
 """Texts in one request, and token ids of one text: the provider's own limit is the same for both."""
 
 TokenIds = list[int]
-_DECIDING: Final = frozenset({"model", "input", "stream", "messages"})
+_DECIDING: Final = fields.spellings("model", "input", "stream", "messages")
 
 
 class OpenAIEmbeddings:

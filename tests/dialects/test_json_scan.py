@@ -219,3 +219,12 @@ def test_keys_are_found_at_any_level_however_spelt() -> None:
     """And a text that only looks like the key is none."""
     assert scan(b'{"a":[{"cache\\u005fcontrol" : {}}]}').has_key(b"cache_control")
     assert not scan(b'{"a":["cache_control", "\\"cache_control\\":"]}').has_key(b"cache_control")
+
+
+def test_too_many_members_are_refused() -> None:
+    """Each is looked at one by one; a body of a million would hold everybody up."""
+    members = b",".join(b'"K%d":1' % number for number in range(1001))
+    with pytest.raises(Refusal) as refused:
+        scan(b"{" + members + b"}")
+    assert refused.value.code == "invalid_json"
+    assert len(scan(b"{" + members.rpartition(b",")[0] + b"}").document) == 1000
