@@ -30,7 +30,7 @@ from proxy.errors import Refusal
 from proxy.exchange import Exchange, Finish, ListenerKind, Response
 from proxy.keys import KeyStore
 from proxy.ledger.schema import DATABASE_NAME
-from proxy.ledger.store import LedgerClosed, SqliteLedger
+from proxy.ledger.store import SqliteLedger
 from proxy.listeners.api import Arrival
 from proxy.listeners.mitm.engine import MitmEngine
 from proxy.operation_table import KnownPath, OperationTable
