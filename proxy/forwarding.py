@@ -42,6 +42,8 @@ def upstream_headers(exchange: Exchange, upstream: Upstream) -> Headers:
         for name, value in request.headers.items():
             if name.lower() in _REQUEST_ALLOWED:
                 headers.add(name, value)
+        # What it was read and priced as: no second type, no charset in which it says something else.
+        headers["content-type"] = "application/json"
         if upstream.key is not None:
             scheme = upstream.credential_scheme
             headers[upstream.credential_header] = f"{scheme} {upstream.key}" if scheme else upstream.key

@@ -245,3 +245,12 @@ async def test_every_answer_begun_is_kept_for_the_end() -> None:
     response = await end(seen)
     assert (response.sse, response.stream) == (True, answer)
     assert seen.streams == [answer]
+
+
+async def test_body_goes_out_as_what_it_was_priced_as() -> None:
+    """One content type, ours: a charset of the client's could make another request of the same bytes."""
+    end, client = terminal(Answer(200, JSON, b"{}"))
+    seen = ready(headers={"content-type": "application/json; charset=utf-7"})
+    seen.request.headers.add("content-type", "text/plain")
+    await end(seen)
+    assert client.sent[0]["headers"].getall("content-type") == ["application/json"]
