@@ -10,7 +10,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
+from proxy.clock import SystemClock
+from proxy.keys import KeyStore
+from proxy.ledger.audit import audit
 from proxy.ledger.books import State
+from proxy.ledger.schema import DATABASE_NAME, connect
 from tests.support.gateway import GatewayProcess
 
 SECONDS_MAX = 15.0
@@ -31,7 +35,7 @@ class Row:
 
 def rows(gateway: GatewayProcess, statement: str, *values: Any) -> list[Any]:
     """The result of a query."""
-    with closing(sqlite3.connect(gateway.folder / "var" / "tollway.db")) as connection:
+    with closing(sqlite3.connect(gateway.folder / "var" / DATABASE_NAME)) as connection:
         return connection.execute(statement, values).fetchall()
 
 
@@ -67,9 +71,22 @@ async def until_ended(gateway: GatewayProcess) -> None:
 
 
 def assert_clean(gateway: GatewayProcess) -> None:
-    """The operator's own proof that every sum holds."""
+    """Every sum holds."""
+    path = gateway.folder / "var" / DATABASE_NAME
+    with closing(connect(path, create=False)) as connection:
+        assert audit(connection, path) == []
+
+
+def assert_proven(gateway: GatewayProcess) -> None:
+    """The same by the operator's own command."""
     proof = gateway.cli("ledger", "audit", check=False)
     assert proof.returncode == 0, proof.stdout + proof.stderr
+
+
+def make_key(gateway: GatewayProcess, *, user: str = "tester", tier: str | None = None) -> str:
+    """A new key of the default team, in a hundredth of the time that the command takes."""
+    with closing(KeyStore(gateway.folder / "var" / DATABASE_NAME, SystemClock())) as keys:
+        return keys.create(user=user, team="default", organisation="acme", tier=tier)[0]
 
 
 LOST = ("ledger_end_lost", "open_holds", "ledger_double_end", "ledger_overage", "finish_failed", "driver_failed")

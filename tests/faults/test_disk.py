@@ -83,7 +83,7 @@ async def recovers(running: World, key: str) -> None:
 async def test_a_full_disk_closes_priced_paths_and_opens_them_when_there_is_space(running: World) -> None:
     """503 overloaded with nothing forwarded; health and models go on; every exchange is in the audit log at last."""
     gateway = running.gateway
-    key = gateway.make_key()
+    key = books.make_key(gateway)
     assert (await ask(gateway.address("api"), chat(), key=key)).status == 200
     fill(running)
     await assert_closed_but_up(running, key)
@@ -101,7 +101,7 @@ async def test_streams_that_run_while_the_disk_fills_up_are_finished_and_settled
     """Their ends are kept until they can be written: charged what they cost, nothing open, nothing lost."""
     gateway = running.gateway
     running.provider.default = Behaviour(chunks=WORDS, delay_seconds=0.02)
-    key = gateway.make_key()
+    key = books.make_key(gateway)
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(Client(gateway.address("api"))) for _ in range(10)]
         for client in clients:
@@ -128,7 +128,7 @@ async def test_a_proxy_that_ends_on_a_full_disk_is_put_right_by_the_next_start(r
     """What could not be written counts in full; the drain does not hang."""
     gateway = running.gateway
     running.provider.default = HANGING
-    key = gateway.make_key()
+    key = books.make_key(gateway)
     async with Client(gateway.address("api")) as client:
         await client.send(request(STREAM, key=key))
         await client.until(b'"content":"w')
@@ -150,7 +150,7 @@ async def test_a_proxy_that_ends_on_a_full_disk_is_put_right_by_the_next_start(r
 async def test_an_audit_log_that_cannot_be_written_does_not_stop_service(running: World) -> None:
     """Lines wait in memory, the log says so once, and they are written when that is possible again."""
     gateway = running.gateway
-    key = gateway.make_key()
+    key = books.make_key(gateway)
     folder = gateway.folder / "audit"
     shutil.rmtree(folder)
     answers = [await ask(gateway.address("api"), chat(), key=key) for _ in range(20)]

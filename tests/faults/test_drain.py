@@ -86,7 +86,7 @@ async def test_running_streams_finish_and_nothing_new_is_taken(draining: World, 
     gateway = draining.gateway
     draining.provider.default = TAKING_A_SECOND
     api = gateway.address("api")
-    key = gateway.make_key()
+    key = books.make_key(gateway)
     async with AsyncExitStack() as stack:
         admin = await stack.enter_async_context(Client(gateway.address("admin")))
         idle = await stack.enter_async_context(Client(api))
@@ -112,7 +112,7 @@ async def test_streams_beyond_the_deadline_are_cut_and_settled(draining: World) 
     """The client sees the cut; what may have been generated unseen is charged in full; status 0."""
     gateway = draining.gateway
     draining.provider.default = HANGING
-    key = gateway.make_key()
+    key = books.make_key(gateway)
     async with AsyncExitStack() as stack:
         clients = await streams(draining, key, stack)
         started = time.monotonic()
@@ -132,7 +132,7 @@ async def test_a_second_signal_ends_the_drain_at_once(draining: World, first: in
     """Half a minute would be left; holds are settled all the same."""
     gateway = draining.gateway
     draining.provider.default = HANGING
-    key = gateway.make_key()
+    key = books.make_key(gateway)
     async with AsyncExitStack() as stack:
         admin = await stack.enter_async_context(Client(gateway.address("admin")))
         clients = await streams(draining, key, stack)
@@ -150,7 +150,7 @@ async def test_an_answer_whose_client_left_is_read_on_during_the_drain(draining:
     """Its usage is still worth having: it is settled by what it cost, not in full."""
     gateway = draining.gateway
     draining.provider.default = TAKING_A_SECOND
-    key = gateway.make_key()
+    key = books.make_key(gateway)
     async with AsyncExitStack() as stack:
         for client in await streams(draining, key, stack):
             client.leave()
@@ -162,7 +162,7 @@ async def test_an_answer_whose_client_left_is_read_on_during_the_drain(draining:
 async def test_an_upload_under_way_is_served_during_the_drain(draining: World) -> None:
     """Its exchange had begun: it has the deadline to come to its end; the connection closes after it."""
     gateway = draining.gateway
-    key = gateway.make_key()
+    key = books.make_key(gateway)
     raw = request(chat(max_tokens=MAX_TOKENS, prompt="word " * 20_000), key=key)
     async with Client(gateway.address("admin")) as admin, Client(gateway.address("api")) as client:
         await client.send(raw[:50_000])
@@ -215,7 +215,7 @@ class Load:
 async def test_a_signal_right_after_a_load_was_cut_loses_no_hold(draining: World, served: int) -> None:
     """Drivers of gone clients are anywhere between hold and settlement: each hold ends, on the books."""
     gateway = draining.gateway
-    load = Load(draining, gateway.make_key())
+    load = Load(draining, books.make_key(gateway))
     clients = [asyncio.create_task(load.run()) for _ in range(32)]
     while load.served < served:
         await asyncio.sleep(0)

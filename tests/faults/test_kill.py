@@ -100,7 +100,7 @@ def in_place(running: World) -> bool:
 async def test_kill_9_among_exchanges_at_every_point_of_their_lives(killed: World) -> None:
     """Dispatched: in full against the cap. Never dispatched: free again. Finished: what it cost. Nothing is open."""
     gateway = killed.gateway
-    key = gateway.make_key()
+    key = books.make_key(gateway)
     async with AsyncExitStack() as stack:
         clients = [
             (await stack.enter_async_context(Client(gateway.address("api"))), point)
@@ -123,7 +123,7 @@ async def test_kill_9_among_exchanges_at_every_point_of_their_lives(killed: Worl
     spent = EACH * (sum(held_at(point) for point in POINTS[3:8]) + COST)
     assert books.team_cap(gateway) == (spent, 0)
     await spends_the_rest(killed, key, CAP - spent)
-    books.assert_clean(gateway)
+    books.assert_proven(gateway)
     await books.until_ended(gateway)
 
 
@@ -206,7 +206,7 @@ async def test_kill_9_in_a_storm_loses_nothing_that_was_acknowledged(killed: Wor
     gateway, provider = killed.gateway, killed.provider
     if kind == "streams":
         provider.default = Behaviour(chunks=WORDS, delay_seconds=0.002)
-    key = gateway.make_key()
+    key = books.make_key(gateway)
     storm = Storm(killed, key, last)
     await storm.rage(kind)
     assert len(storm.acknowledged) >= last

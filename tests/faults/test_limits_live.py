@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import math
 import time
 from collections import Counter
@@ -84,8 +83,7 @@ def host() -> str:
 
 
 def key_of_tier(running: World, tier: str) -> str:
-    made = running.gateway.cli("keys", "create", "--team", "default", "--tier", tier, "--json")
-    return str(json.loads(made.stdout)["key"])
+    return books.make_key(running.gateway, tier=tier)
 
 
 async def send(running: World, key: str, host: str, body: bytes | None = None) -> Answer:

@@ -84,9 +84,9 @@ def traffic(tmp_path: Path) -> Iterator[Traffic]:
     """A proxy with a team for those who bring their own provider key."""
     with world(tmp_path, listeners={"capture": {"default_team": "default"}}) as running:
         running.provider.default = Behaviour(text=f"{ANSWER} and more")
-        revoked = running.gateway.make_key()
+        revoked = books.make_key(running.gateway)
         running.gateway.cli("keys", "revoke", revoked)
-        yield Traffic(running, running.gateway.make_key(), revoked)
+        yield Traffic(running, books.make_key(running.gateway), revoked)
 
 
 def serve(traffic: Traffic) -> None:
@@ -206,7 +206,7 @@ async def test_a_log_of_content_that_was_asked_for_still_holds_no_credential(tmp
     chain = ["cors", {"audit": {"content": True}}, "ip_limit", "identity", "catalogue", "key_limit", "pricing"]
     with world(tmp_path, config={"chain": [*chain, "spend_caps", "routing", "metering"]}) as running:
         running.provider.default = Behaviour(text=ANSWER)
-        traffic = Traffic(running, running.gateway.make_key(), "lld_" + "0" * 32)
+        traffic = Traffic(running, books.make_key(running.gateway), "lld_" + "0" * 32)
         assert traffic.send(request(body(), key=traffic.key, headers=(f"Cookie: {COOKIE}",))) == 200
         await books.until_ended(running.gateway)
         await books.until(lambda: len(running.gateway.audit_lines()) == 1, "no audit line")
