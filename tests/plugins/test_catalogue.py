@@ -163,21 +163,14 @@ async def test_own_provider_key_is_priced_by_the_alias_that_stands_for_the_model
     captured = CapturedHost("api.openai.com", "openai", ("authorization",), ())
     at = origin(listener="capture", kind=ListenerKind.REGULAR, captured_host="api.openai.com")
     under = generation(models={"theirs": model(upstreams=("other",), rates=None), "mine": model()})
-    name = under.models["mine"].candidates[0].upstream_model
-    seen = known(
-        at=at, captured=captured, who=identity(provider_credential=True), body={**CHAT_BODY, "model": name}, under=under
-    )
+    name, own = under.models["mine"].candidates[0].upstream_model, identity(provider_credential=True)
+    body = {**CHAT_BODY, "model": name}
+    seen = known(at=at, captured=captured, who=own, body=body, under=under)
     await plugin()(seen, Rest())
     assert seen.model is not None
     assert (seen.model.name, seen.model.rates) == (name, under.models["mine"].rates)
     elsewhere = CapturedHost("api.third.com", "third", ("authorization",), ())
-    other = known(
-        at=at,
-        captured=elsewhere,
-        who=identity(provider_credential=True),
-        body={**CHAT_BODY, "model": name},
-        under=under,
-    )
+    other = known(at=at, captured=elsewhere, who=own, body=body, under=under)
     await plugin()(other, Rest())
     assert other.model is not None and other.model.rates is None
 
