@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
 
 from proxy.credentials import token_of
@@ -21,7 +22,6 @@ _NEVER_UPSTREAM: Final = HOP_BY_HOP | {"host", "content-length", "expect", "forw
 _REQUEST_ALLOWED: Final = frozenset(
     {
         "content-type", "accept", "user-agent", "anthropic-version", "anthropic-beta", "openai-beta",
-        "idempotency-key",
     }
 )  # fmt: skip
 """With our own credential the client's other headers are its business with us, not the provider's."""
@@ -42,6 +42,8 @@ def upstream_headers(exchange: Exchange, upstream: Upstream) -> Headers:
         for name, value in request.headers.items():
             if name.lower() in _REQUEST_ALLOWED:
                 headers.add(name, value)
+        if (chosen := request.headers.get("idempotency-key")) is not None:
+            headers["idempotency-key"] = _scoped(exchange, chosen)
         # What it was read and priced as: no second type, no charset in which it says something else.
         headers["content-type"] = "application/json"
         if upstream.key is not None:
@@ -51,6 +53,12 @@ def upstream_headers(exchange: Exchange, upstream: Upstream) -> Headers:
             headers.setdefault(name, value)
     headers["accept-encoding"] = "identity"
     return headers
+
+
+def _scoped(exchange: Exchange, chosen: str) -> str:
+    """An idempotency key of one caller's own: two callers who chose the same must not share a provider's answer."""
+    caller = exchange.identity.key_id if exchange.identity is not None else ""
+    return hashlib.sha256(f"{caller}\0{chosen}".encode()).hexdigest()
 
 
 def own_headers(exchange: Exchange) -> Headers:

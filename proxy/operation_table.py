@@ -14,8 +14,8 @@ from typing import Final
 from proxy.config.schema import CapturedHost
 from proxy.errors import Refusal
 from proxy.exchange import ListenerKind
-from proxy.operations import CHAT, EMBEDDINGS, LOCAL, MESSAGES, MODELS, UNMETERED, Operation
-from proxy.paths import MODEL, Template, TooDeep, foldings
+from proxy.operations import CHAT, EMBEDDINGS, LOCAL, MESSAGES, MODELS, PREFLIGHT, UNMETERED, Operation
+from proxy.paths import MODEL, Template, TooDeep, foldings, is_malformed
 
 _READ: Final = ("GET", "HEAD")
 _POST: Final = ("POST",)
@@ -77,12 +77,14 @@ class OperationTable:
         paths = self._listeners[listener_kind] if captured is None else self._paths(captured)
         known, model = paths.find(path)
         if known is not None:
+            if method == "OPTIONS" and known.operation.priced:
+                return _PREFLIGHT
             if method in known.methods or method == "OPTIONS":
                 return known.resolution if model is None else Resolution(known.operation, model)
             if captured is not None and method in _SAFE:
                 return _UNMETERED
             raise _wrong_method(known)
-        if paths.resembles(path):
+        if is_malformed(path) or paths.resembles(path):
             raise Refusal(
                 "invalid_path",
                 "This path only resembles a known one. Spell it plainly: no encoded characters, no double or "
@@ -107,6 +109,7 @@ class OperationTable:
 
 
 _UNMETERED: Final = Resolution(UNMETERED)
+_PREFLIGHT: Final = Resolution(PREFLIGHT)
 
 
 def _wrong_method(known: _Entry) -> Refusal:

@@ -42,6 +42,8 @@ EMBEDDINGS: Final = Operation("embeddings", Target.UPSTREAM, "openai.embeddings"
 MESSAGES: Final = Operation("messages", Target.UPSTREAM, "anthropic.messages")
 MODELS: Final = Operation("models", Target.LOCAL, body_bytes_max=0)
 LOCAL: Final = Operation("local", Target.LOCAL, body_bytes_max=16 << 10)
+PREFLIGHT: Final = Operation("preflight", Target.LOCAL, body_bytes_max=0)
+"""OPTIONS on a priced path: a browser asks whether it may. `cors` answers; nothing is called for it."""
 UNMETERED: Final = Operation("unmetered", Target.UNMETERED)
 PLAIN: Final = Operation("plain", Target.PLAIN)
 WEBSOCKET: Final = Operation("websocket", Target.WEBSOCKET, body_bytes_max=0)

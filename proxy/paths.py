@@ -21,6 +21,7 @@ DECODE_ROUNDS_MAX: Final = 16
 _SEGMENT = r"[A-Za-z0-9._~@:+-]+"
 _TEMPLATE = re.compile(r"(?:/(?:[a-z0-9._~-]+|\{model\}))+")
 _MODEL = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*")
+_MALFORMED = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _CUT = re.compile(r"[?#\x00].*", re.DOTALL)
 _DROPPED = re.compile(r"[\x01-\x20\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]")
 _SLASHES = re.compile(r"[/\\\ufffd\u2044\u2215\u29f8]+")
@@ -37,6 +38,11 @@ def is_template(text: str) -> bool:
 def is_model(text: str) -> bool:
     """Whether `text` can be a model's name in a path: `name` or `vendor/name`, nothing encoded, no dot segment."""
     return _MODEL.fullmatch(text) is not None and all(segment.strip(".") for segment in text.split("/"))
+
+
+def is_malformed(path: str) -> bool:
+    """Whether a `%` encodes nothing: nobody can say what the next parser makes of it."""
+    return _MALFORMED.search(path) is not None
 
 
 class TooDeep(ValueError):

@@ -15,7 +15,7 @@ from proxy.errors import Refusal
 from proxy.exchange import Exchange, Response, Upgrade
 from proxy.forwarding import answer_headers, own_headers, passed_headers, upstream_headers
 from proxy.listeners.api import ConnectPolicy
-from proxy.operations import MODELS, Target
+from proxy.operations import MODELS, PREFLIGHT, Target
 from proxy.upstreams.api import FailureKind, Upstream, UpstreamClient, UpstreamFailure
 
 UPSTREAM_PATHS = {"chat.completions": "/chat/completions", "embeddings": "/embeddings", "messages": "/messages"}
@@ -47,6 +47,8 @@ class Terminal:
         target = exchange.operation.target
         if target is Target.UPSTREAM:
             return await self._priced(exchange)
+        if exchange.operation is PREFLIGHT:
+            raise Refusal("method_not_allowed", "OPTIONS is for browsers' preflights here.", headers={"allow": "POST"})
         if target is Target.LOCAL:
             if exchange.operation is MODELS and exchange.origin.captured_host and _own_credential(exchange):
                 return await self._unmetered(exchange)

@@ -14,7 +14,7 @@ from proxy.config.schema import CapturedHost
 from proxy.errors import Refusal
 from proxy.exchange import ListenerKind
 from proxy.operation_table import KnownPath, OperationTable, Resolution
-from proxy.operations import CHAT, EMBEDDINGS, LOCAL, MESSAGES, MODELS, UNMETERED, Operation
+from proxy.operations import CHAT, EMBEDDINGS, LOCAL, MESSAGES, MODELS, PREFLIGHT, UNMETERED, Operation
 from proxy.paths import MODEL
 
 CAPTURE = load_generation(shipped.folder() / "config.yaml", environment={}).capture
@@ -50,7 +50,7 @@ def code(method: str, path: str, captured: CapturedHost | None = None, kind: Lis
         ("GET", "/v1/models/vendor/model", MODELS, "vendor/model"),
         ("GET", "/health", LOCAL, None),
         ("GET", "/v1/health", LOCAL, None),
-        ("OPTIONS", "/v1/chat/completions", CHAT, None),
+        ("OPTIONS", "/v1/chat/completions", PREFLIGHT, None),
         ("OPTIONS", "/v1/models/x", MODELS, "x"),
     ],
 )
@@ -201,6 +201,15 @@ def misspelt(draw: st.DrawFn) -> tuple[CapturedHost | None, ListenerKind, str]:
     if path == original or (model and path == original.replace("/m", "/M")):
         path = original + "/"
     return captured, kind, path
+
+
+@pytest.mark.parametrize("path", ["/V%%20C2%AD1/CHAT/COMPLETIONS", "/v1/chat/completions%", "/v1/%zz/files", "/x%2"])
+def test_percent_that_encodes_nothing_is_refused(path: str) -> None:
+    """Nobody can say what the next parser makes of it."""
+    for captured in (None, OPENAI):
+        with pytest.raises(Refusal) as refused:
+            TABLE.resolve("POST", path, captured, ListenerKind.REVERSE)
+        assert refused.value.code == "invalid_path"
 
 
 @given(misspelt())

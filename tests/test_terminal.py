@@ -15,7 +15,7 @@ from proxy.exchange import Exchange, ListenerKind, Response
 from proxy.headers import Headers
 from proxy.ledger.api import Attempt, Hold, HoldRequest
 from proxy.listeners.api import ConnectVerdict
-from proxy.operations import LOCAL, MESSAGES, MODELS, PLAIN, UNMETERED, WEBSOCKET
+from proxy.operations import LOCAL, MESSAGES, MODELS, PLAIN, PREFLIGHT, UNMETERED, WEBSOCKET
 from proxy.pricing.money import ZERO
 from proxy.quoting import quote
 from proxy.routes import Route, Try
@@ -120,6 +120,27 @@ async def test_our_key_is_swapped_for_the_operators() -> None:
     assert dict(response.headers) == {"content-type": "application/json", "x-request-id": "up"}
     body = orjson.loads(call["body"])
     assert (body["model"], body["max_completion_tokens"]) == ("gpt-4o-upstream", 1000)
+
+
+async def test_idempotency_key_is_the_callers_own() -> None:
+    """Two callers who chose the same one do not share a provider's answer; one caller's retries do."""
+    sent = []
+    for caller in ("key_1", "key_1", "key_2"):
+        end, client = terminal(Answer(200, JSON))
+        seen = ready(headers={"idempotency-key": "order-7"})
+        seen.identity = identity(key_id=caller)
+        await end(seen)
+        sent.append(client.sent[0]["headers"]["idempotency-key"])
+    assert sent[0] == sent[1] != sent[2]
+    assert "order-7" not in sent
+
+
+async def test_options_on_a_priced_path_calls_nobody() -> None:
+    """Without a plugin that answers preflights it is 405."""
+    end, client = terminal(Answer(200, JSON))
+    with pytest.raises(Refusal) as refused:
+        await end(exchange(operation=PREFLIGHT))
+    assert (refused.value.status, client.sent) == (405, [])
 
 
 async def test_own_provider_key_goes_to_the_captured_host_as_it_came() -> None:

@@ -69,7 +69,9 @@ def _read_cut(exchange: Exchange, tried: Try, reader: UsageReader) -> None:
     What was reported before is not all that it will come to: leaving early must not be a discount.
     """
     if tried.usage is None and reader.finished:
-        exchange.usage = tried.usage = reader.usage()
+        tried.usage = reader.usage()
+        if exchange.route is not None and tried is exchange.route.current:
+            exchange.usage = tried.usage
 
 
 async def _close(exchange: Exchange, call: Call, tried: Try, reader: UsageReader, *, count: bool) -> None:
