@@ -41,8 +41,14 @@ def is_model(text: str) -> bool:
 
 
 def is_malformed(path: str) -> bool:
-    """Whether a `%` encodes nothing: nobody can say what the next parser makes of it."""
-    return _MALFORMED.search(path) is not None
+    """Whether a `%` encodes nothing, or what is encoded is not UTF-8: parsers differ in what they make of either."""
+    if _MALFORMED.search(path) is not None:
+        return True
+    try:
+        unquote_to_bytes(path).decode()
+    except UnicodeDecodeError:
+        return True
+    return False
 
 
 class TooDeep(ValueError):
