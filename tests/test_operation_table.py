@@ -203,7 +203,10 @@ def misspelt(draw: st.DrawFn) -> tuple[CapturedHost | None, ListenerKind, str]:
     return captured, kind, path
 
 
-@pytest.mark.parametrize("path", ["/V%%20C2%AD1/CHAT/COMPLETIONS", "/v1/chat/completions%", "/v1/%zz/files", "/x%2", "/x%C2%20%AD"])
+@pytest.mark.parametrize(
+    "path",
+    ["/V%%20C2%AD1/CHAT/COMPLETIONS", "/v1/chat/completions%", "/v1/%zz/files", "/x%2", "/x%C2%20%AD"],
+)
 def test_percent_that_encodes_no_text_is_refused(path: str) -> None:
     """Nobody can say what the next parser makes of it."""
     for captured in (None, OPENAI):

@@ -10,7 +10,7 @@ from pydantic import Field
 from proxy.dialects import DIALECTS
 from proxy.dialects.base import Call, UsageReader
 from proxy.exchange import Exchange, Response
-from proxy.plugin import Next, Plugin, PluginSettings, Services, Stage
+from proxy.plugin import Next, Plugin, PluginSettings, Stage
 from proxy.pricing import tokens
 from proxy.pricing.quote import Quote
 from proxy.routes import Try
@@ -33,9 +33,6 @@ class MeteringPlugin(Plugin[MeteringSettings]):
     Settings: ClassVar[type[PluginSettings]] = MeteringSettings
     provides = frozenset({"usage"})
     requires = frozenset({"route", "call", "model"})
-
-    def __init__(self, settings: MeteringSettings, services: Services) -> None:
-        super().__init__(settings, services)
 
     async def __call__(self, exchange: Exchange, call_next: Next) -> Response:
         response = await call_next(exchange)
