@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
@@ -16,7 +17,7 @@ from h2.events import (
     StreamEnded,
     StreamReset,
 )
-from h2.exceptions import ProtocolError
+from h2.exceptions import ProtocolError, StreamClosedError
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layer import Layer
@@ -217,7 +218,7 @@ class Http2Layer(Layer):
     def _open(self, event: RequestReceived) -> None:
         stream_id, core = event.stream_id or 0, self.connection.core
         if core.leaving or self._drivers >= DRIVERS_PER_STREAM * core.limits.http2_streams_max:
-            self.h2.reset_stream(stream_id, ErrorCodes.REFUSED_STREAM)
+            self._reset(stream_id, ErrorCodes.REFUSED_STREAM)
             return
         head = from_fields(event.headers or [], core.limits.head_count_max)
         stream = self._streams[stream_id] = Http2Stream(self, stream_id, head)
@@ -293,16 +294,21 @@ class Http2Layer(Layer):
             return
         self._blocked.discard(stream)
         if self._streams.pop(stream.id, None) is not None and not stream.complete:
-            self.h2.reset_stream(stream.id, ErrorCodes.NO_ERROR)
+            self._reset(stream.id, ErrorCodes.NO_ERROR)
             self.flush()
 
     def reset(self, stream: Http2Stream, code: ErrorCodes) -> None:
         """Cut one stream."""
         self._blocked.discard(stream)
         if self._streams.pop(stream.id, None) is not None and not self._over:
-            self.h2.reset_stream(stream.id, code)
+            self._reset(stream.id, code)
             self.flush()
             self._end_if_done()
+
+    def _reset(self, stream_id: int, code: ErrorCodes) -> None:
+        # One read can hold a stream's begin and its reset: the state machine has then closed it before we look.
+        with contextlib.suppress(StreamClosedError):
+            self.h2.reset_stream(stream_id, code)
 
     def driver_ended(self) -> None:
         """One driver less."""

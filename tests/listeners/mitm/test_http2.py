@@ -592,6 +592,28 @@ async def test_abuse_ends_its_connection(
         assert (await other.finished(other.request()))["path"] == "/a"
 
 
+async def test_streams_begun_and_reset_in_one_read_leave_the_connection(
+    confdir: Path, listeners: tuple[Listener, ...], trust: ssl.SSLContext
+) -> None:
+    """More than may run at once: those refused are closed already when their turn comes."""
+
+    async def serve(arrival: Arrival, downstream: Downstream) -> None:
+        if arrival.request.path == "/wait":
+            await asyncio.Event().wait()
+        await echo(arrival, downstream)
+
+    async with running(confdir, serve, listeners=listeners, http2_streams_max=10) as engine:
+        client = await H2Client.open(engine, trust)
+        await client.finished(client.request())
+        for _ in range(60):
+            client.h2.reset_stream(client.request(), 8)
+        client.flush()
+        answer = None
+        while answer is None and not client.closed:  # Refused, as any client may ask again, until the others are gone.
+            answer = await client.finished(client.request())
+        assert answer is not None and answer["path"] == "/a"
+
+
 async def test_failed_handshake_leaves_nothing(confdir: Path, listeners: tuple[Listener, ...]) -> None:
     """A client that speaks no TLS, or does not trust us, or says nothing."""
     async with running(confdir, listeners=listeners, head_seconds=0.3) as engine:
