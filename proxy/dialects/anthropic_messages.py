@@ -181,12 +181,7 @@ def _blocks(content: Any, param: str) -> tuple[int, str | None]:
 
 
 def _block(block: Any, param: str) -> tuple[int, str | None]:
-    if not isinstance(block, dict):
-        fields.wrong(param, "an object")
-    fields.check_spelling(block, _DECIDING_IN_MESSAGES, f"{param}.")
-    kind = block.get("type")
-    if not isinstance(kind, str):
-        fields.wrong(f"{param}.type", "a string")
+    kind = fields.kind_of(block, param, _DECIDING_IN_MESSAGES)
     if kind in _TEXT_BLOCKS:
         return 0, None
     if kind == "tool_result":

@@ -99,3 +99,14 @@ def check_spelling(document: dict[str, Any], members: dict[str, str], where: str
             member = members.get(key.casefold().replace("_", ""))
             if member is not None:
                 wrong(f"{where}{key}", f"spelled '{member}'")
+
+
+def kind_of(part: Any, param: str, deciding: dict[str, str]) -> str:
+    """The type of one part of a message's content, whose members in `deciding` have one spelling."""
+    if not isinstance(part, dict):
+        wrong(param, "an object")
+    check_spelling(part, deciding, f"{param}.")
+    kind = part.get("type")
+    if not isinstance(kind, str):
+        wrong(f"{param}.type", "a string")
+    return kind

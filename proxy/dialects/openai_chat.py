@@ -213,12 +213,7 @@ def _content(messages: list[dict[str, Any]]) -> tuple[int, str | None]:
 
 
 def _part(part: Any, param: str) -> tuple[int, str | None]:
-    if not isinstance(part, dict):
-        fields.wrong(param, "an object")
-    fields.check_spelling(part, _DECIDING_IN_MESSAGES, f"{param}.")
-    kind = part.get("type")
-    if not isinstance(kind, str):
-        fields.wrong(f"{param}.type", "a string")
+    kind = fields.kind_of(part, param, _DECIDING_IN_MESSAGES)
     if kind in _TEXT_PARTS:
         return 0, None
     if kind == "image_url":

@@ -596,13 +596,7 @@ async def test_streams_begun_and_reset_in_one_read_leave_the_connection(
     confdir: Path, listeners: tuple[Listener, ...], trust: ssl.SSLContext
 ) -> None:
     """More than may run at once: those refused are closed already when their turn comes."""
-
-    async def serve(arrival: Arrival, downstream: Downstream) -> None:
-        if arrival.request.path == "/wait":
-            await asyncio.Event().wait()
-        await echo(arrival, downstream)
-
-    async with running(confdir, serve, listeners=listeners, http2_streams_max=10) as engine:
+    async with running(confdir, listeners=listeners, http2_streams_max=10) as engine:
         client = await H2Client.open(engine, trust)
         await client.finished(client.request())
         for _ in range(60):
