@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import sys
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -18,6 +19,9 @@ from proxy.ledger.spend import spend as spend_rows
 from proxy.pricing.money import usd_text
 
 app = typer.Typer(help="What was spent, by team, user, key, model or day.", subcommand_metavar="")
+
+
+_ALWAYS: Final = ("requests", "input_tokens", "output_tokens", "charged_usd", "list_usd")
 
 
 class Group(StrEnum):
@@ -83,12 +87,16 @@ def _print_csv(by: Group, rows: list[SpendRow]) -> None:
 
 
 def _table(by: Group, rows: list[SpendRow]) -> Table:
-    table = Table(by.value, show_footer=True)
-    columns = list(_plain(by, SpendRow("")))[1:]
+    """Without the columns that are 0 in every row: --json and --csv have them all."""
+    plain = [_plain(by, row) for row in rows]
     sums = _plain(by, total(rows))
+    shown = [column for column in list(sums)[1:] if column in _ALWAYS or str(sums[column]) not in ("0", "0.00")]
+    table = Table(by.value, show_footer=True, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.columns[0].footer = "total"
-    for column in columns:
-        table.add_column(column.replace("_usd", " USD").replace("_", " "), footer=str(sums[column]), justify="right")
-    for row in rows:
-        table.add_row(*(str(value) for value in _plain(by, row).values()))
+    table.columns[0].overflow = "fold"
+    for column in shown:
+        title = column.removesuffix("_tokens").replace("_usd", " USD").replace("_", " ")
+        table.add_column(title, footer=str(sums[column]), justify="right")
+    for row in plain:
+        table.add_row(row[by.value], *(str(row[column]) for column in shown))
     return table

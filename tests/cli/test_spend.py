@@ -68,8 +68,9 @@ def test_spend_as_csv_has_a_header_and_a_row_a_group(tollway: Tollway) -> None:
 
 @pytest.mark.usefixtures("spent")
 def test_spend_for_people_is_a_table_with_its_total(tollway: Tollway) -> None:
-    """Days in order, and the sum of all columns."""
+    """Days in order, and the sum of all columns; one that is 0 throughout is left out."""
     shown = tollway("--by", "day").stdout
+    assert "overage" not in shown
     assert "total" in shown
     assert "1.75" in shown
 
