@@ -8,7 +8,6 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -21,7 +20,6 @@ from proxy.cap_windows import present
 from proxy.capture import CaptureTable
 from proxy.chain import ChainError, check, compose, compose_observers
 from proxy.clock import Clock, SystemClock
-from proxy.config.load import load_generation
 from proxy.config.schema import Generation
 from proxy.connect_policy import CapturePolicy
 from proxy.driver import Driver, DriverLimits
@@ -362,7 +360,7 @@ async def serve(generation: Generation, *, started: Callable[[Gateway], None]) -
     await gateway.drain(stop)
 
 
-def run(config_path: Path, *, started: Callable[[Gateway], None]) -> None:
-    """Load the configuration and serve. Raises ConfigProblems, StartError."""
+def run(generation: Generation, *, started: Callable[[Gateway], None]) -> None:
+    """Serve a checked configuration until told to stop. Raises StartError, ListenError."""
     setup_logging()
-    uvloop.run(serve(load_generation(config_path), started=started))
+    uvloop.run(serve(generation, started=started))

@@ -27,7 +27,7 @@ def serve(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> No
     if not config.exists():
         fail(f"There is no {config}. Run 'tollway init' here, or say where it is with --config PATH.")
     try:
-        checked(config)
+        generation = checked(config)
     except ConfigProblems as error:
         fail(str(error), EXIT_FINDINGS)
     from proxy import gateway
@@ -42,9 +42,7 @@ def serve(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> No
             typer.echo(line)
 
     try:
-        gateway.run(config, started=started)
-    except ConfigProblems as error:
-        fail(str(error), EXIT_FINDINGS)
+        gateway.run(generation, started=started)
     except (gateway.StartError, ListenError) as error:
         fail(f"Tollway cannot start: {error}", EXIT_FINDINGS)
 
