@@ -3,8 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from proxy.pricing.rates import Rates
+from proxy.upstreams.api import Upstream
+
+TOOLS = "tools"
+VISION = "vision"
+JSON_SCHEMA = "json_schema"
+STREAMING = "streaming"
+CAPABILITIES = frozenset({TOOLS, VISION, JSON_SCHEMA, STREAMING})
+"""What a call may need of the model that serves it."""
+
+
+class Strategy(Enum):
+    """In which order the admissible candidates of a model are tried."""
+
+    PRIORITY = "priority"
+    """As the file lists them."""
+    CHEAPEST = "cheapest"
+    """By what this very call costs at their list prices."""
+    LATENCY = "latency"
+    """The better of two drawn at random, by a moving peak of their latency and what they have under way."""
+    WEIGHTED = "weighted"
+    """Drawn at random, each by its weight."""
+    LEAST_BUSY = "least_busy"
+    """Fewest calls under way."""
+
+
+class Wallet(Enum):
+    """Which prepaid purse of an account a model is paid from, where the account pays in advance."""
+
+    BALANCE = "balance"
+    FRONTIER = "frontier"
+    """Frontier Credits: a USD purse of their own, for models that are passed through at retail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +47,23 @@ class Candidate:
     upstream_model: str
     cost: Rates | None = None
     """What it costs at list; None: the model's own rates."""
+    model: str = ""
+    """Catalogue name of what serves: the member of a lane; "": the model's own name."""
+    context_tokens: int = 0
+    """Most tokens of input and output together; 0: the model's own."""
+    output_tokens_max: int = 0
+    """0: the model's own."""
+    image_tokens_max: int | None = None
+    """Of a lane's member; None: the model's own."""
+    encoding: str | None = None
+    """Of a lane's member; None: the model's own."""
+    capabilities: frozenset[str] = CAPABILITIES
+    weight: int = 1
+    """Share of a weighted draw."""
+    partner: str | None = None
+    """The revenue-share partner whose machine it is; its usage is accounted to the partner."""
+    endpoint: Upstream | None = None
+    """A customer's own upstream with the customer's key; None: the one that `upstream` names in the configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +77,7 @@ class Model:
     output_tokens_default: int
     output_tokens_max: int
     operations: frozenset[str]
-    """Operation names it serves: chat.completions, embeddings, messages."""
+    """Operation names it serves: chat.completions, embeddings, messages, responses."""
     tiers: frozenset[str] = frozenset()
     """Tiers that may call it; empty: all."""
     open: bool = False
@@ -39,7 +88,31 @@ class Model:
     """Most tokens one image can cost; None: images cannot be bounded."""
     created: int = 0
     tags: tuple[str, ...] = ()
+    display_name: str = ""
+    """For people; "": the name."""
+    dimensions: int | None = None
+    """Length of its vectors, for embeddings."""
+    strategy: Strategy = Strategy.PRIORITY
+    lane: bool = False
+    """A smart route: its candidates are those of other models of the catalogue."""
+    sticky: bool = False
+    """One conversation stays with one candidate while that is healthy, for the provider's prompt cache."""
+    hedge: bool = False
+    """A second candidate may be called while the first is silent; the list cost of both is held."""
+    consortium: bool = False
+    """Served by partners' machines; without a healthy one: 503 no_consortium_machine_available."""
+    wallet: Wallet = Wallet.BALANCE
+    byo: bool = False
+    """Served by a customer's own upstream key: charged 0, its list cost recorded where it is known."""
 
     def list_rates(self, candidate: Candidate) -> Rates | None:
         """What `candidate` costs at list."""
         return self.rates if candidate.cost is None else candidate.cost
+
+    def context_of(self, candidate: Candidate) -> int:
+        """Most tokens `candidate` takes, input and output together; 0: not known."""
+        return candidate.context_tokens or self.context_tokens
+
+    def served_as(self, candidate: Candidate) -> str:
+        """Catalogue name of what `candidate` serves."""
+        return candidate.model or self.name

@@ -13,7 +13,7 @@ from proxy.errors import Refusal
 from proxy.exchange import Exchange, Response
 from proxy.plugin import Next, Plugin, Stage
 
-PRICED_FACTS = ("identity", "call", "model", "quote", "hold", "route")
+PRICED_FACTS = ("identity", "call", "model", "policy", "quote", "hold", "route")
 """What must be known before a provider is called on our account. Usage is checked for at start only."""
 
 

@@ -1,8 +1,9 @@
 """One request and its answer on their way through, with all that the plugins found out about it.
 
 Each fact has one owner that writes it; everybody else reads. The owners: the listener writes `origin`
-and `request`; the gateway `operation`; the plugins `identity`, `catalogue` (`call`, `model`), `pricing`
-(`quote`), `spend_caps` (`hold`), `routing` (`route`) and `metering` (`usage`) the fact behind their name.
+and `request`; the gateway `operation`; the plugins `identity`, `catalogue` (`call`, `model`), `team_policy` (`policy`),
+`pricing` (`quote`), `spend_caps` (`hold`), `routing` (`route`) and `metering` (`usage`) the fact behind their name.
+`team_policy` and `content_rules` may replace `call` by an amended one before it is priced: nobody after them.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from proxy.identities import Identity
     from proxy.ledger.api import Hold, Settlement
     from proxy.operations import Operation
+    from proxy.policy import Policy
     from proxy.pricing.quote import Quote
     from proxy.routes import Route
     from proxy.usage import Usage
@@ -231,6 +233,10 @@ class Exchange:
     """Keys of ours that the request carries, valid or not: never sent upstream. Written by `identity`."""
     call: Call | None = None
     model: Model | None = None
+    policy: Policy | None = None
+    """What the operator lets this caller do."""
+    content_checked: bool = False
+    """`content_rules` has read the request and will read the answer: without it nothing with such rules is served."""
     quote: Quote | None = None
     hold: Hold | None = None
     settlement: Settlement | None = None

@@ -32,6 +32,8 @@ class Identity:
     """The client sent its own provider key and it is forwarded: charged 0, list cost recorded."""
     caps: tuple[CapSetting, ...] = ()
     """Caps of the key itself, set when it was made."""
+    key_name: str = ""
+    """What the key was named when it was made; rules in teams.yaml may name it so."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ from proxy.exchange import Exchange, Response
 if TYPE_CHECKING:
     from fastapi import APIRouter
 
+    from proxy.config.schema import Generation
+
 Next = Callable[[Exchange], Awaitable[Response]]
 
 
@@ -68,6 +70,8 @@ class Services(Protocol):
     @property
     def states(self) -> Any: ...
     @property
+    def byo(self) -> Any: ...
+    @property
     def generation(self) -> Any: ...
 
 
@@ -98,6 +102,12 @@ class Plugin[S: PluginSettings](ABC):
 
     async def stop(self) -> None:
         """Called once after the last exchange."""
+
+    def follow(self, generation: Generation) -> None:
+        """Called after a reload, on the event loop, before the first exchange of the new configuration.
+
+        Only for what a plugin keeps between exchanges: each exchange carries its own `exchange.generation`.
+        """
 
     def router(self) -> APIRouter | None:
         """Endpoints of its own, mounted beside the built-in ones."""

@@ -22,6 +22,8 @@ class Try:
     detail: str = ""
     """What the log may say about a failure; never sent to a client."""
     usage: Usage | None = None
+    hedge: bool = False
+    """Called beside another that was silent, not after one that failed."""
 
 
 @dataclass(slots=True, eq=False)

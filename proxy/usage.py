@@ -22,6 +22,12 @@ class Usage:
     reasoning_tokens: int = 0
     counted: bool = False
     """Our own count, because the upstream reported none."""
+    image_tokens: int = 0
+    """Of the input, apart from what was cached or written to a cache."""
+    audio_tokens: int = 0
+    """Of the input, likewise."""
+    audio_output_tokens: int = 0
+    """Of the output, apart from reasoning."""
 
     @classmethod
     def reported(
@@ -33,6 +39,9 @@ class Usage:
         cache_write_tokens: int = 0,
         cache_write_1h_tokens: int = 0,
         reasoning_tokens: int = 0,
+        image_tokens: int = 0,
+        audio_tokens: int = 0,
+        audio_output_tokens: int = 0,
     ) -> Self:
         """From an upstream's figures: parts are cut to their whole, negatives to 0."""
         total = max(0, input_tokens)
@@ -40,7 +49,14 @@ class Usage:
         cached = min(max(0, cached_tokens), total)
         write = min(max(0, cache_write_tokens), total - cached)
         write_1h = min(max(0, cache_write_1h_tokens), total - cached - write)
-        return cls(total, output, cached, write, write_1h, min(max(0, reasoning_tokens), output))
+        reasoning = min(max(0, reasoning_tokens), output)
+        images = min(max(0, image_tokens), total - cached - write - write_1h)
+        audio = min(max(0, audio_tokens), total - cached - write - write_1h - images)
+        spoken = min(max(0, audio_output_tokens), output - reasoning)
+        return cls(
+            total, output, cached, write, write_1h, reasoning,
+            image_tokens=images, audio_tokens=audio, audio_output_tokens=spoken,
+        )  # fmt: skip
 
 
 NOTHING = Usage(0, 0)

@@ -15,7 +15,7 @@ from proxy.exchange import Exchange, Response
 from proxy.plugin import Next, Plugin, PluginSettings, Stage
 from tests.support.fakes import Log, exchange
 
-ALL = frozenset({"identity", "call", "model", "quote", "hold", "route", "usage"})
+ALL = frozenset({"identity", "call", "model", "policy", "quote", "hold", "route", "usage"})
 
 
 class RustPanic(BaseException):

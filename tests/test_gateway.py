@@ -16,7 +16,7 @@ from proxy.operation_table import OperationTable
 from proxy.operations import LOCAL
 from tests.support.fakes import Body, Log, generation, origin
 
-FULL = ("identity", "catalogue", "pricing", "spend_caps", "routing", "metering")
+FULL = ("identity", "catalogue", "team_policy", "pricing", "spend_caps", "routing", "metering")
 
 
 def chained(*names: str, **settings: dict[str, Any]) -> Any:

@@ -16,6 +16,7 @@ from proxy.headers import Headers
 from proxy.ledger.api import Attempt, Hold, HoldRequest
 from proxy.listeners.api import ConnectVerdict
 from proxy.operations import LOCAL, MESSAGES, MODELS, PLAIN, PREFLIGHT, UNMETERED, WEBSOCKET
+from proxy.policy import NO_RULES
 from proxy.pricing.money import ZERO
 from proxy.quoting import quote
 from proxy.routes import Route, Try
@@ -95,6 +96,7 @@ def ready(
     seen.our_credentials = (KEY,)
     seen.call = DIALECTS[dialect].parse(seen.request._reader._pieces[0])  # type: ignore[attr-defined]
     seen.model = seen.generation.models["gpt-4o"]
+    seen.policy = NO_RULES
     seen.quote = quote(seen.model, seen.call, provider_credential=own)
     seen.hold = Hold(1, HoldRequest("x", "k", "u", "t", "o", "m", "chat", ZERO, ZERO, (), 0))
     seen.route = Route([Try(seen.model.candidates[0], Attempt(1, 1, "openai", "m"))])

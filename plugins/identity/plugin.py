@@ -115,6 +115,7 @@ class IdentityPlugin(Plugin[IdentitySettings]):
             tier=record.tier or team.tier,
             provider_credential=provider_credential,
             caps=record.caps,
+            key_name=record.name,
         )
 
     def _own_key(self, exchange: Exchange) -> Identity:

@@ -17,6 +17,8 @@ from proxy.catalogue import Model
 from proxy.config.problems import Marks
 from proxy.identities import CapSetting
 from proxy.operations import Operation
+from proxy.policy import ScopedRules
+from proxy.pricing.rates import Rates
 from proxy.upstreams.api import Upstream
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -223,6 +225,14 @@ class Team:
     key_caps: tuple[CapSetting, ...] = ()
     """For every key of the team that was made without caps."""
     users: dict[str, tuple[CapSetting, ...]] = field(default_factory=dict)
+    rules: ScopedRules | None = None
+    user_rules: dict[str, ScopedRules] = field(default_factory=dict)
+    key_rules: dict[str, ScopedRules] = field(default_factory=dict)
+    """By key id, or by the name that a key was made with."""
+    key_own_caps: dict[str, tuple[CapSetting, ...]] = field(default_factory=dict)
+    """By key id or name: in place of `key_caps` and of what the key was made with."""
+    prepaid: str | None = None
+    """Whose purse pays in advance: organisation | team | user | key; None: nobody's, caps alone count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +261,11 @@ class Generation:
     """Folder of config.yaml; relative paths start here."""
     catalogue: dict[str, Model] = field(default_factory=dict)
     """Every model by every name with all its candidates, available or not: list prices for callers' own keys."""
+    organisation_rules: dict[str, ScopedRules] = field(default_factory=dict)
+    owner: str = "tollway"
+    """`owned_by` of the models that we list."""
+    default_rate: Rates | None = None
+    """Shown by /v1/cost-preview/rates, never charged."""
     chain_marks: tuple[Marks, ...] = field(default=(), repr=False, compare=False)
     """Where each plugin's settings stand in config.yaml, beside `chain`; see `proxy.config.problems.problems_of`."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from proxy.pricing.money import Nano
+from proxy.pricing.money import ZERO, Nano
 from proxy.usage import Usage
 
 
@@ -52,6 +52,50 @@ class CapState:
         return Nano(max(0, self.cap.limit - self.spent - self.held))
 
 
+@dataclass(frozen=True, slots=True)
+class Purse:
+    """A prepaid account: whose it is, and which of its purses. `scope` is organisation | team | user | key."""
+
+    scope: str
+    scope_id: str
+    """As in caps: a user's is `team/user`."""
+    wallet: str = "balance"
+    """balance | frontier"""
+
+
+@dataclass(frozen=True, slots=True)
+class PurseState:
+    """Where a purse stands: `left = granted - spent - held`, never below 0 by a hold."""
+
+    purse: Purse
+    granted: Nano
+    spent: Nano
+    held: Nano
+
+    @property
+    def left(self) -> Nano:
+        return Nano(max(0, self.granted - self.spent - self.held))
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Money put into a purse (or taken out: negative, never below what is left). `id` makes it happen once."""
+
+    id: str
+    purse: Purse
+    amount: Nano
+    note: str
+    at_ms: int
+
+
+class PurseExceeded(Exception):
+    """A hold does not fit into its purse. Nothing was held, in no cap either."""
+
+    def __init__(self, state: PurseState) -> None:
+        super().__init__(f"{state.purse.scope} {state.purse.scope_id}/{state.purse.wallet}: {state.left} nano left")
+        self.state = state
+
+
 class CapExceeded(Exception):
     """A hold does not fit. Nothing was held. `states` are the caps it does not fit into, tightest first."""
 
@@ -77,6 +121,12 @@ class HoldRequest:
     list: Nano | None
     caps: tuple[Cap, ...]
     at_ms: int
+    purse: Purse | None = None
+    """Pays what is charged, in advance; None: nobody does, caps alone count."""
+    input_charged: Nano = ZERO
+    """The part of `charged` that is input: all that a purse pays where a process died with the answer under way."""
+    price_source: str = ""
+    """Where the prices come from, with their date."""
 
 
 @dataclass(slots=True, eq=False)
@@ -129,13 +179,19 @@ class Settlement:
     attempts: tuple[AttemptOutcome, ...]
     outcome: str
     at_ms: int
+    paid: Nano | None = None
+    """What the purse pays, at most what was held; None: what is charged. Less where the full hold counts against
+    caps because nobody knows the usage, while a prepaid balance pays what was counted."""
 
 
 class Ledger(Protocol):
     """Double entry over integers. `settle` and `release` only enqueue, so no cancellation can lose them."""
 
     async def hold(self, request: HoldRequest) -> Hold:
-        """Check every cap and set the amounts aside, in one transaction. Raises CapExceeded."""
+        """Check every cap and the purse and set the amounts aside, in one transaction.
+
+        Raises CapExceeded, PurseExceeded.
+        """
         ...
 
     async def dispatch(self, hold: Hold, *, upstream: str, upstream_model: str, role: str = "answer") -> Attempt:
@@ -156,6 +212,17 @@ class Ledger(Protocol):
 
     async def cap_states(self, caps: tuple[Cap, ...]) -> tuple[CapState, ...]:
         """Where these caps stand now."""
+        ...
+
+    async def grant(self, grant: Grant) -> PurseState:
+        """Put money into a purse, durable past a loss of power; the same id again changes nothing.
+
+        Raises Refusal `conflict` for the same id with other contents, PurseExceeded for taking more than is left.
+        """
+        ...
+
+    async def purse_states(self, purses: tuple[Purse, ...]) -> tuple[PurseState, ...]:
+        """Where these purses stand now."""
         ...
 
     async def flush(self) -> None:

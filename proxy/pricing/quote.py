@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from proxy.pricing.money import Nano
+from proxy.pricing.money import ZERO, Nano
+
+if TYPE_CHECKING:
+    from proxy.catalogue import Candidate
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,10 @@ class Quote:
     unbounded_reason: str = ""
     enforced: bool = True
     """The output limit is forwarded upstream. False only with the caller's own provider key and no cap on list cost."""
+    input_charged: Nano = ZERO
+    """The part of `charged` that is input: what a prepaid balance pays where nobody knows what was put out."""
+    candidates: tuple[Candidate, ...] = ()
+    """The admissible candidates: those that can serve this call, and that the amounts cover."""
 
     def with_input(self, input_tokens: int) -> Quote:
         """With a counted input; the amounts must be worked out again."""

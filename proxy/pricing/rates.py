@@ -6,7 +6,7 @@ a sum over all token kinds is taken first and rounded once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
 
@@ -49,6 +49,8 @@ class Rates:
     """Tokens written to it for an hour; None: as cache_write."""
     reasoning: int | None = None
     """Reasoning tokens, a part of the output; None: as output."""
+    source: str = field(default="", compare=False)
+    """Where they come from, with its date, as the ledger keeps it: "models.yaml", "genai-prices 0.2.3 ..."."""
 
     def cost(self, usage: Usage) -> Nano:
         """What this usage costs, rounded half up once."""

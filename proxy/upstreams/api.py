@@ -21,6 +21,15 @@ class Deadlines:
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """A GET below the base URL that costs nothing; any status under 400 is health."""
+
+    path: str = "/models"
+    interval_seconds: float = 10.0
+    timeout_seconds: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
 class Upstream:
     """A provider endpoint. `key` is the operator's credential; None: it can serve callers' own keys only."""
 
@@ -47,6 +56,14 @@ class Upstream:
     """Send again once on a pooled connection that turned out closed before one byte of answer."""
     reports_usage: bool = True
     """Understands stream_options.include_usage."""
+    operations: frozenset[str] = frozenset({"chat.completions", "embeddings"})
+    """The native formats it speaks; nothing is translated from one into another."""
+    partner: str | None = None
+    """The revenue-share partner who runs it."""
+    public_only: bool = False
+    """Given by a customer: dialled only at an address that is public, looked up and pinned for each connection."""
+    probe: Probe | None = None
+    """How it is asked for its health while its circuit is open; None: the next request tries it."""
 
     def __repr__(self) -> str:
         return f"Upstream({self.name!r}, {self.base_url!r})"

@@ -55,7 +55,7 @@ def test_the_shipped_configuration_is_in_order(monkeypatch: pytest.MonkeyPatch) 
     generation = checked(ROOT / "config.yaml")
     assert [name for name, _ in generation.chain] == [
         "audit", "cors", "ip_limit", "identity", "catalogue",
-        "key_limit", "pricing", "spend_caps", "routing", "metering",
+        "team_policy", "key_limit", "pricing", "spend_caps", "routing", "metering",
     ]  # fmt: skip
 
 

@@ -122,7 +122,14 @@ def test_unit_drains_and_is_confined() -> None:
 
 @pytest.fixture
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    chain = [{"ip_limit": {"trusted_proxies": ["127.0.0.1/32"]}}, "identity", "catalogue", "key_limit", "pricing"]
+    chain = [
+        {"ip_limit": {"trusted_proxies": ["127.0.0.1/32"]}},
+        "identity",
+        "catalogue",
+        "team_policy",
+        "key_limit",
+        "pricing",
+    ]
     config = {"chain": ["cors", "audit", *chain, "spend_caps", "routing", "metering"]}
     narrow = {**LIMITS, "ip": {"requests": {"per_minute": 3, "burst": 3, "burst_seconds": 60}}}
     with world(tmp_path_factory.mktemp("front"), config=config, policies={"limits": narrow}) as one:

@@ -203,7 +203,16 @@ async def test_no_secret_stands_in_anything_that_is_written(traffic: Traffic) ->
 
 async def test_a_log_of_content_that_was_asked_for_still_holds_no_credential(tmp_path: Path) -> None:
     """The policy may ask for prompts and answers in the audit log; keys are not among them."""
-    chain = ["cors", {"audit": {"content": True}}, "ip_limit", "identity", "catalogue", "key_limit", "pricing"]
+    chain = [
+        "cors",
+        {"audit": {"content": True}},
+        "ip_limit",
+        "identity",
+        "catalogue",
+        "team_policy",
+        "key_limit",
+        "pricing",
+    ]
     with world(tmp_path, config={"chain": [*chain, "spend_caps", "routing", "metering"]}) as running:
         running.provider.default = Behaviour(text=ANSWER)
         traffic = Traffic(running, books.make_key(running.gateway), "lld_" + "0" * 32)

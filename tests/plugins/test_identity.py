@@ -29,7 +29,7 @@ class Keys:
     def lookup(self, key: str) -> Any:
         if key != KEY:
             return None
-        return SimpleNamespace(key_id="key_1", user="ann", team="default", tier=None, caps=())
+        return SimpleNamespace(key_id="key_1", user="ann", team="default", tier=None, caps=(), name="")
 
 
 def plugin() -> IdentityPlugin:

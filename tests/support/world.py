@@ -18,6 +18,7 @@ CHAIN: list[str | dict[str, Any]] = [
     "ip_limit",
     "identity",
     "catalogue",
+    "team_policy",
     "key_limit",
     "pricing",
     "spend_caps",

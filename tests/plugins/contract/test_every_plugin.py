@@ -21,6 +21,7 @@ from proxy.dialects import DIALECTS
 from proxy.exchange import Exchange, Finish, Response
 from proxy.ledger.api import Attempt, Hold, HoldRequest
 from proxy.plugin import Plugin, PluginSettings, Stage
+from proxy.policy import NO_RULES
 from proxy.pricing.money import Nano
 from proxy.pricing.quote import Quote
 from proxy.routes import Route, Try
@@ -43,7 +44,7 @@ class Keys:
     def lookup(self, key: str) -> Any:
         if key != KEY:
             return None
-        return SimpleNamespace(key_id="key_1", user="ann", team="default", tier=None, caps=())
+        return SimpleNamespace(key_id="key_1", user="ann", team="default", tier=None, caps=(), name="")
 
 
 class Sink:
@@ -76,6 +77,7 @@ class Bench:
             counters=self.counters,
             upstreams=Sink(),
             states=Sink(),
+            byo=Sink(),
             generation=self.generation,
         )
         kind = discovery.find(name)
@@ -97,6 +99,7 @@ class Bench:
         attempt = Attempt(1, 1, candidate.upstream, candidate.upstream_model)
         return {
             "identity": identity(),
+            "policy": NO_RULES,
             "call": DIALECTS["openai.chat"].parse(BODY),
             "model": model,
             "quote": Quote(100, 100, 1, Nano(1_000), Nano(1_000)),
@@ -133,10 +136,10 @@ def kind(request: pytest.FixtureRequest) -> type[Plugin[Any]]:
 
 
 def test_the_chain_of_all_of_them_stands() -> None:
-    """The ten that the shipped configuration names are there, and their facts fit."""
+    """Those that the shipped configuration names are there, and their facts fit."""
     assert {
         "audit", "catalogue", "cors", "identity", "ip_limit", "key_limit", "metering", "pricing", "routing",
-        "spend_caps",
+        "spend_caps", "team_policy",
     } <= set(NAMES)  # fmt: skip
     check([_bare(discovery.find(name)) for name in NAMES])
 
