@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -32,9 +33,10 @@ from proxy.ledger.store import SqliteLedger
 from proxy.listeners.api import Arrival
 from proxy.listeners.mitm.engine import MitmEngine
 from proxy.operation_table import KnownPath, OperationTable
-from proxy.operations import LOCAL, PLAIN, WEBSOCKET, Operation, Target
+from proxy.operations import BY_NAME, LOCAL, PLAIN, WEBSOCKET, Operation, Target
 from proxy.paths import MODEL, is_template
 from proxy.plugin import Next, Plugin
+from proxy.reload import Reloader
 from proxy.secrets import same_secret
 from proxy.state import Counters
 from proxy.telemetry.log import get_logger, setup_logging
@@ -100,14 +102,24 @@ def endpoints_of(plugins: Iterable[Plugin[Any]]) -> Iterator[KnownPath]:
 class Gateway:
     """One running proxy."""
 
-    def __init__(self, generation: Generation, *, clock: Clock | None = None, log: Any = None) -> None:
+    def __init__(
+        self, generation: Generation, *, config: Path | None = None, clock: Clock | None = None, log: Any = None
+    ) -> None:
+        """`config` is the file that a reload reads again; None: there is no reload."""
         self.generation = generation
+        self._config = config
+        self.reloader: Reloader | None = None
         self.clock: Clock = clock or SystemClock()
         self.log = get_logger() if log is None else log
         self.ready = False
         self._accepting = True
         self._request_ids = RequestIds(self.clock)
         self._capture = CaptureTable(generation.capture)
+        self._limited = {
+            (listener.name, name): replace(BY_NAME[name], body_bytes_max=bytes_max)
+            for listener in generation.listeners
+            for name, bytes_max in listener.body_bytes_max.items()
+        }
         self._background: list[asyncio.Task[None]] = []
         self._demo: DemoUpstream | None = None
         self._demo_url = ""
@@ -115,6 +127,8 @@ class Gateway:
     async def start(self) -> None:
         """Open the state, build the chain, bind the listeners. Raises StartError, OSError, ChainError."""
         generation = self.generation
+        if self._config is not None:
+            self.reloader = Reloader(self._config, lambda: self.generation, self.follow, self.log)
         generation.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         database = generation.state / DATABASE_NAME
         self.metrics = Metrics(
@@ -141,12 +155,33 @@ class Gateway:
         self.admin_engine = self._engine(admin=True)
         await self.engine.start()
         await self.admin_engine.start()
+        self._background = self._watches()
+        self.ready = True
+
+    def _watches(self) -> list[asyncio.Task[None]]:
         loop = asyncio.get_running_loop()
-        self._background = [
+        watches = [
             loop.create_task(self.keys.watch(), name="key-watch"),
             loop.create_task(watch_caps(self), name="caps-watch"),
         ]
-        self.ready = True
+        seconds = self.generation.file.reload_seconds
+        if self.reloader is not None and seconds:
+            watches.append(loop.create_task(self.reloader.watch(seconds), name="config-watch"))
+        return watches
+
+    async def follow(self, generation: Generation) -> None:
+        """Take over a changed configuration: exchanges that begin from now on live under it."""
+        self.metrics.know(
+            models=generation.models,
+            teams=generation.teams,
+            upstreams=(*generation.upstreams, *generation.keyless_upstreams),
+        )
+        generation = await self._with_demo(generation)
+        capture = CaptureTable(generation.capture)
+        self.generation = self.services.generation = generation
+        self._capture = capture
+        for plugin in self.plugins:
+            plugin.follow(generation)
 
     async def _with_demo(self, generation: Generation) -> Generation:
         """The generation with the built-in demo upstream running, where one is configured."""
@@ -175,6 +210,7 @@ class Gateway:
                     states=self.states,
                     generation=lambda: self.generation,
                     ca_certificate=generation.ca_certificate,
+                    reloader=lambda: self.reloader,
                 ),
             ],
         )
@@ -255,7 +291,8 @@ class Gateway:
         if arrival.websocket:
             return WEBSOCKET, None
         found = self._operations.resolve(request.method, request.path, captured, origin.kind)
-        return found.operation, found.model
+        limited = self._limited.get((origin.listener, found.operation.name))
+        return limited or found.operation, found.model
 
     def _chain(self, exchange: Exchange) -> Next:
         if exchange.refusal is not None:
@@ -312,7 +349,7 @@ async def _refuse(exchange: Exchange) -> Response:
 async def _admin(gateway: Gateway, application: Any, exchange: Exchange) -> Response:
     """The admin listener serves its own endpoints only, behind its token where it has one."""
     if exchange.operation.target is not Target.LOCAL:
-        raise Refusal("not_found", "The admin listener serves /health, /metrics, /upstreams and /ca.pem.")
+        raise Refusal("not_found", "The admin listener serves its own endpoints only, /health and /metrics among them.")
     token = gateway.generation.listener(exchange.origin.listener).token
     given = exchange.request.headers.get("authorization", "").removeprefix("Bearer ")
     if token is not None and not exchange.request.path.endswith("/health") and not same_secret(given, token):
@@ -345,22 +382,31 @@ def tune_collector() -> None:
     gc.set_threshold(10_000, 20, 50)
 
 
-async def serve(generation: Generation, *, started: Callable[[Gateway], None]) -> None:
-    """Run until SIGTERM or SIGINT, then drain. A second signal ends the drain at once."""
-    gateway = Gateway(generation)
+async def serve(generation: Generation, config: Path, *, started: Callable[[Gateway], None]) -> None:
+    """Run until SIGTERM or SIGINT, then drain; SIGHUP reloads. A second signal ends the drain at once."""
+    gateway = Gateway(generation, config=config)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await gateway.start()
     tune_collector()
+    reloads: set[asyncio.Task[bool]] = set()
+
+    def reload() -> None:
+        if gateway.reloader is not None:
+            task = loop.create_task(gateway.reloader.try_reload(), name="reload")
+            reloads.add(task)
+            task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
     started(gateway)
     await stop.wait()
     stop.clear()
     await gateway.drain(stop)
 
 
-def run(generation: Generation, *, started: Callable[[Gateway], None]) -> None:
-    """Serve a checked configuration until told to stop. Raises StartError, ListenError."""
+def run(generation: Generation, config: Path, *, started: Callable[[Gateway], None]) -> None:
+    """Serve the checked configuration of the file `config` until told to stop. Raises StartError, ListenError."""
     setup_logging()
-    uvloop.run(serve(generation, started=started))
+    uvloop.run(serve(generation, config, started=started))

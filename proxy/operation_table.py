@@ -53,7 +53,10 @@ PUBLIC: Final = (
     KnownPath("/health", LOCAL, _READ),
     KnownPath("/v1/health", LOCAL, _READ),
 )
-ADMIN: Final = tuple(KnownPath(path, LOCAL, _READ) for path in ("/health", "/metrics", "/upstreams", "/ca.pem"))
+ADMIN: Final = (
+    *(KnownPath(path, LOCAL, _READ) for path in ("/health", "/metrics", "/upstreams", "/ca.pem")),
+    KnownPath("/reload", LOCAL, _POST),
+)
 RESERVED: Final = frozenset({"/v1/messages/count_tokens", "/v1/messages/batches"})
 """Anthropic's other operations, which must not be taken for a model's name."""
 

@@ -63,9 +63,9 @@ class IpLimitPlugin(Plugin[IpLimitSettings]):
         super().__init__(settings, services)
         self._counters: Counters = services.counters
         self._trusted = networks(settings.trusted_proxies)
-        self._follow(services.generation)
+        self.follow(services.generation)
 
-    def _follow(self, generation: Generation) -> None:
+    def follow(self, generation: Generation) -> None:
         """Work out the limits of a configuration."""
         limits = generation.limits
         self._generation = generation
@@ -75,7 +75,7 @@ class IpLimitPlugin(Plugin[IpLimitSettings]):
 
     async def __call__(self, exchange: Exchange, call_next: Next) -> Response:
         if exchange.generation is not self._generation:
-            self._follow(exchange.generation)
+            self.follow(exchange.generation)
         address = self._client(exchange)
         limited = not (self.settings.exempt_loopback and address is not None and address.is_loopback)
         key = key_of(address)

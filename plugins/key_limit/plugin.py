@@ -59,9 +59,9 @@ class KeyLimitPlugin(Plugin[KeyLimitSettings]):
     def __init__(self, settings: KeyLimitSettings, services: Services) -> None:
         super().__init__(settings, services)
         self._counters: Counters = services.counters
-        self._follow(services.generation)
+        self.follow(services.generation)
 
-    def _follow(self, generation: Generation) -> None:
+    def follow(self, generation: Generation) -> None:
         """Work out the limits of a configuration."""
         limits = generation.limits
         self._generation = generation
@@ -75,7 +75,7 @@ class KeyLimitPlugin(Plugin[KeyLimitSettings]):
         if identity is None or (identity.kind is IdentityKind.ANONYMOUS and not priced):
             return await call_next(exchange)
         if exchange.generation is not self._generation:
-            self._follow(exchange.generation)
+            self.follow(exchange.generation)
         claims: list[Claim] = []
         slots: list[tuple[str, int]] = []
         for name, accounts, key, scope in self._scopes(exchange, identity):

@@ -10,9 +10,9 @@ import orjson
 import typer
 
 from proxy import __version__
-from proxy.cli.check import checked
 from proxy.cli.opening import DEFAULT_CONFIG, EXIT_FINDINGS, ConfigOption, JsonOption, fail
 from proxy.cli.program import program
+from proxy.config.checked import checked
 from proxy.config.problems import ConfigProblems
 from proxy.config.schema import Generation, Listener
 
@@ -42,7 +42,7 @@ def serve(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> No
             typer.echo(line)
 
     try:
-        gateway.run(generation, started=started)
+        gateway.run(generation, config, started=started)
     except (gateway.StartError, ListenError) as error:
         fail(f"Tollway cannot start: {error}", EXIT_FINDINGS)
 

@@ -11,8 +11,12 @@ from typing import Final
 from proxy.config.addresses import bind_address, is_target
 from proxy.config.problems import Marks, Problem, near
 from proxy.config.schema import Listener, ListenerEntry, Team
+from proxy.operations import BY_NAME
 
 TOKEN_CHARACTERS_MIN: Final = 16
+PUBLIC_BODY_BYTES_MAX: Final = 256 << 10
+"""Of a priced request at a reverse listener that others than this machine can reach."""
+_PRICED: Final = tuple(name for name, operation in BY_NAME.items() if operation.priced)
 _ONLY_FOR = {"default_team": "regular", "other_targets": "regular", "allow_targets": "regular", "token": "admin"}
 
 
@@ -52,16 +56,30 @@ def build_listeners(
             other_targets=entry.other_targets,
             token=entry.token or None,
             allow_targets=entry.allow_targets,
+            body_bytes_max=_body_bytes_max(entry, loopback),
         )
         problems.extend(_clashes(listener, listeners, part))
         listeners.append(listener)
     return tuple(listeners)
 
 
+def _body_bytes_max(entry: ListenerEntry, loopback: bool) -> dict[str, int]:
+    public = entry.kind == "reverse" and not loopback
+    return dict.fromkeys(_PRICED if public else (), PUBLIC_BODY_BYTES_MAX) | entry.body_bytes_max
+
+
 def _problems(entry: ListenerEntry, marks: Marks, teams: dict[str, Team], root: Path) -> Iterator[Problem]:
     for key, kind in _ONLY_FOR.items():
         if marks.has((key,)) and entry.kind != kind:
             yield marks.problem((key,), f"only a listener of kind '{kind}' has '{key}'", key=True)
+    for name in entry.body_bytes_max:
+        if name not in _PRICED:
+            yield marks.problem(
+                ("body_bytes_max", name),
+                f"'{name}' is not one of {', '.join(_PRICED)}",
+                suggestion=near(name, _PRICED),
+                key=True,
+            )
     if entry.tls is not None and entry.kind == "regular":
         yield marks.problem(("tls",), "a regular listener has no certificate of its own", key=True)
     if entry.tls is not None:

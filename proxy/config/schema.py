@@ -60,6 +60,10 @@ class ListenerEntry(Strict):
     allow_targets: tuple[str, ...] = Field(
         default=(), description="regular: private HOST:PORT, IP:PORT or CIDR targets that may be tunnelled to."
     )
+    body_bytes_max: dict[str, Annotated[int, Field(ge=1024, le=256 << 20)]] = Field(
+        default={},
+        description="Operation -> longest request body. Absent: 262144 on a reverse listener off loopback, else 33554432.",
+    )
 
 
 class DeadlinesEntry(Strict):
@@ -132,6 +136,9 @@ class ConfigFile(Strict):
     policies: str = Field(default="policies", description="Folder of the other files.")
     state: str = Field(default="var", description="Folder of the ledger, CA and logs.")
     time_zone: str = Field(default="UTC", description="IANA name; windows of caps begin at its midnight.")
+    reload_seconds: Annotated[float, Field(ge=0.1)] | None = Field(
+        default=2, description="How often changed files are looked for; null: only SIGHUP and the admin API reload."
+    )
     limits: LimitsEntry = LimitsEntry()
     drain_seconds: Seconds = Field(default=30, description="SIGTERM: running exchanges may take this long.")
     drain_client_gone_seconds: Seconds = Field(
@@ -161,6 +168,8 @@ class Listener:
     other_targets: str = "tunnel"
     token: str | None = field(default=None, repr=False)
     allow_targets: tuple[str, ...] = ()
+    body_bytes_max: dict[str, int] = field(default_factory=dict)
+    """Operation -> longest request body, where it is not the operation's own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ async def call(application: Application, exchange: Exchange) -> Response:
     """The application's whole answer. Bodies are read under the operation's own limit before the call."""
     request = exchange.request
     body = await request.body(exchange.operation.body_bytes_max)
+    if body and request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Refusal("unsupported_media_type", "Send the request as JSON: 'Content-Type: application/json'.")
     scope: Scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel
 
 from proxy import discovery, shipped
-from proxy.cli.check import checked
+from proxy.config.checked import checked
 from proxy.config.load import POLICIES, load_generation
 from proxy.config.policies import (
     BucketEntry,

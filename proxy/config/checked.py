@@ -1,0 +1,43 @@
+"""The configuration as a whole: the files, every plugin's settings, and the order of the chain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from proxy import discovery
+from proxy.chain import ChainError
+from proxy.chain import check as check_chain
+from proxy.config.load import load_generation, settings_problems
+from proxy.config.problems import ConfigProblems, Problem
+from proxy.config.schema import Generation
+
+
+def checked(config: Path) -> Generation:
+    """The configuration at `config`, ready to be run. Raises ConfigProblems with everything that is wrong."""
+    generation = load_generation(config, known_plugins=discovery.known())
+    problems = settings_problems(generation, _settings) or _chain_problems(generation, config)
+    if problems:
+        raise ConfigProblems(problems)
+    return generation
+
+
+def _settings(name: str) -> type[BaseModel]:
+    try:
+        return discovery.find(name).Settings
+    except discovery.UnknownPlugin as error:
+        raise LookupError(str(error)) from error
+
+
+def _chain_problems(generation: Generation, config: Path) -> list[Problem]:
+    """What keeps the chain from being built: a fact that nobody provides. Classes tell as much as instances."""
+    links: list[Any] = [discovery.find(name) for name, _ in generation.chain]
+    try:
+        check_chain(links)
+    except ChainError as error:
+        if generation.chain_marks:
+            return [generation.chain_marks[0].top().problem(("chain",), str(error), key=True)]
+        return [Problem(str(config), 1, 1, "chain", str(error))]
+    return []
