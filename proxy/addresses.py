@@ -34,6 +34,25 @@ def is_public(address: Address) -> bool:
     return address.is_global and not address.is_multicast
 
 
+class NotPublic(OSError):
+    """A target that is not wholly public; the message names no address."""
+
+
+async def resolve_public(host: str, port: int) -> list[Address]:
+    """All addresses of a name, each of them public and without a zone: one that is not spoils the name.
+
+    Raises NotPublic, and what `resolve` raises.
+    """
+    found = await resolve(host, port)
+    if not found or not all(is_public(address) and _zone(address) is None for address in found):
+        raise NotPublic(f"{host} is not a public address")
+    return found
+
+
+def _zone(address: Address) -> str | None:
+    return address.scope_id if isinstance(address, ipaddress.IPv6Address) else None
+
+
 async def resolve(host: str, port: int) -> list[Address]:
     """All addresses of a name, or the address that `host` is. Raises OSError, UnicodeError or TimeoutError."""
     lookup = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
 
 from proxy.headers import Headers
+
+CUSTOMER_PREFIX: Final = "byo:"
+"""Begins the name of every upstream that a customer registered, and of none that is configured."""
 
 
 @dataclass(frozen=True, slots=True)

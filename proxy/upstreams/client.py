@@ -18,7 +18,14 @@ from aiohttp.streams import EofStream
 
 from proxy.headers import Headers
 from proxy.upstreams import limits
-from proxy.upstreams.api import FailureKind, Upstream, UpstreamClient, UpstreamFailure, UpstreamResponse
+from proxy.upstreams.api import (
+    CUSTOMER_PREFIX,
+    FailureKind,
+    Upstream,
+    UpstreamClient,
+    UpstreamFailure,
+    UpstreamResponse,
+)
 from proxy.upstreams.flight import Flight
 from proxy.upstreams.pool import Pool
 from proxy.upstreams.requests import declared_length, request_head
@@ -166,9 +173,13 @@ class PooledClient(UpstreamClient):
         return pool
 
     def _forget(self, name: str) -> None:
-        """Let go of pools of `name` that a reload has left unused, and of the oldest ones where there are many."""
+        """Let go of pools of `name` that a reload has left unused, and of old ones where there are many.
+
+        Those of customers go before the operator's own.
+        """
         surplus = len(self._pools) - limits.POOLS_MAX + 1
-        for key, pool in list(self._pools.items()):
+        customers_first = sorted(self._pools.items(), key=lambda item: not str(item[0][0]).startswith(CUSTOMER_PREFIX))
+        for key, pool in customers_first:
             if (key[0] == name and pool.unused) or (surplus > 0 and pool.in_flight == 0):
                 pool.clear()
                 del self._pools[key]
@@ -191,6 +202,7 @@ def _pool_key(upstream: Upstream) -> tuple[object, ...]:
         upstream.ca_file,
         changed,
         upstream.connections_max,
+        upstream.public_only,
     )
 
 

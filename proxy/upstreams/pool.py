@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import ssl
 from collections import deque
 from pathlib import Path
@@ -50,7 +51,7 @@ class Pool:
         self._loop = asyncio.get_running_loop()
         tls = upstream.base_url.startswith("https:")
         self._context = _context(upstream.ca_file) if tls else None
-        self._connector = Connector()
+        self._connector = Connector(public_only=upstream.public_only)
         self._connections_max = upstream.connections_max
         self._endpoints: dict[str | None, Endpoint] = {}
         self._busy: set[Wire] = set()
@@ -218,11 +219,18 @@ class Pool:
 
 def _context(ca_file: str | None) -> ssl.SSLContext:
     """Verification always on: against `ca_file` alone, or the system's store, or certifi's where there is none."""
-    if ca_file is not None:
-        context = ssl.create_default_context(cafile=ca_file)
-    else:
+    if ca_file is None:
         paths = ssl.get_default_verify_paths()
-        system = bool(paths.cafile) or (bool(paths.capath) and any(Path(paths.capath).iterdir()))
-        context = ssl.create_default_context(cafile=None if system else certifi.where())
+        return _public_context(paths.cafile, paths.capath)
+    context = ssl.create_default_context(cafile=ca_file)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+@functools.lru_cache(maxsize=4)
+def _public_context(cafile: str | None, capath: str | None) -> ssl.SSLContext:
+    """One for all upstreams that trust the public authorities: reading those takes milliseconds and a megabyte."""
+    system = bool(cafile) or (bool(capath) and any(Path(capath or "").iterdir()))
+    context = ssl.create_default_context(cafile=None if system else certifi.where())
     context.set_alpn_protocols(["http/1.1"])
     return context

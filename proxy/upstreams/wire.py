@@ -11,6 +11,7 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import TCPConnector
 
 from proxy.upstreams import limits
+from proxy.upstreams.guard import PublicResolver, public_socket
 
 if TYPE_CHECKING:
     from aiohttp.connector import Connection
@@ -111,9 +112,15 @@ class Wire(ResponseHandler):
 
 
 class Connector(TCPConnector):
-    """aiohttp's connector as a dialler only: names, addresses (both families, the faster one wins), TLS."""
+    """aiohttp's connector as a dialler only: names, addresses (both families, the faster one wins), TLS.
 
-    def __init__(self) -> None:
-        super().__init__(limit=0, ttl_dns_cache=limits.DNS_CACHE_SECONDS)
+    `public_only` dials public addresses alone and remembers no name; see `proxy.upstreams.guard`.
+    """
+
+    def __init__(self, *, public_only: bool = False) -> None:
+        if public_only:
+            super().__init__(limit=0, use_dns_cache=False, resolver=PublicResolver(), socket_factory=public_socket)
+        else:
+            super().__init__(limit=0, ttl_dns_cache=limits.DNS_CACHE_SECONDS)
         # There is no parameter for the class of its protocols.
         self._factory = functools.partial(Wire, loop=self._loop)  # type: ignore[assignment]
