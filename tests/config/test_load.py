@@ -331,3 +331,23 @@ def test_classes_of_other_packages_are_always_taken(files: Files) -> None:
     """`package.module:Class` needs no registry."""
     files.edit("config.yaml", "  - identity", "  - my.plugins:Mine: {a: 1}")
     assert files.load().chain == (("my.plugins:Mine", {"a": 1}),)
+
+
+def test_body_caps_ship_for_public_listeners(files: Files) -> None:
+    """Who can be reached by others gets the published caps; this machine's own clients and captured traffic do not."""
+    assert files.load().listeners[0].body_bytes_max == {}
+    files.edit("config.yaml", "bind: 127.0.0.1:8402", "bind: 0.0.0.0:8402")
+    public, captured = files.load().listeners
+    assert public.body_bytes_max["chat.completions"] == public.body_bytes_max["embeddings"] == 262_144
+    assert captured.body_bytes_max == {}
+    files.edit("config.yaml", "bind: 0.0.0.0:8402", "bind: 0.0.0.0:8402\n    body_bytes_max: {embeddings: 1048576}")
+    widened = files.load().listeners[0].body_bytes_max
+    assert (widened["embeddings"], widened["chat.completions"]) == (1_048_576, 262_144)
+
+
+def test_body_cap_of_an_unknown_operation_is_refused(files: Files) -> None:
+    """With the operation that was meant."""
+    files.edit("config.yaml", "bind: 127.0.0.1:8402", "bind: 127.0.0.1:8402\n    body_bytes_max: {embedings: 2048}")
+    (problem,) = files.problems()
+    assert "listeners[0].body_bytes_max.embedings: 'embedings' is not one of chat.completions, " in problem
+    assert problem.endswith("Did you mean 'embeddings'?")
