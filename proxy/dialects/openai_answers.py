@@ -35,6 +35,9 @@ def usage_of(usage: dict[str, Any]) -> Usage | None:
         cached_tokens=count_of(into, "cached_tokens") or count_of(usage, "prompt_cache_hit_tokens"),
         cache_write_tokens=count_of(into, "cache_write_tokens"),
         reasoning_tokens=count_of(out, "reasoning_tokens"),
+        image_tokens=count_of(into, "image_tokens"),
+        audio_tokens=count_of(into, "audio_tokens"),
+        audio_output_tokens=count_of(out, "audio_tokens"),
     )
 
 

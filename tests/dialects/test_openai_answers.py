@@ -150,6 +150,19 @@ def test_nonsense_is_no_report_and_no_failure(event: bytes) -> None:
     assert reader.output_text() == ""
 
 
+def test_images_and_audio_are_read_apart() -> None:
+    """Parts of the prompt and of the completion that have rates of their own."""
+    report = {
+        "prompt_tokens": 100,
+        "completion_tokens": 50,
+        "total_tokens": 150,
+        "prompt_tokens_details": {"audio_tokens": 20, "image_tokens": 30},
+        "completion_tokens_details": {"audio_tokens": 40},
+    }
+    usage = read(chunk("x", usage=report)).usage()
+    assert usage == Usage(100, 50, image_tokens=30, audio_tokens=20, audio_output_tokens=40)
+
+
 def test_reasoning_that_only_the_total_shows_is_output() -> None:
     """Some providers leave it out of completion_tokens."""
     report = {
