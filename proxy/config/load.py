@@ -9,6 +9,7 @@ from typing import Final
 
 from pydantic import BaseModel, ValidationError
 
+from proxy.config.byo import build_byo
 from proxy.config.captures import build_capture
 from proxy.config.chain import build_chain
 from proxy.config.expansion import expand_document
@@ -74,12 +75,12 @@ def _is_upstream_key(path: KeyPath) -> bool:
 
 
 def _is_secret(path: KeyPath) -> bool:
-    """Where `file:PATH` is read: upstream keys and headers, listener tokens, plugin settings."""
+    """Where `file:PATH` is read: upstream keys and headers, listener tokens, plugin settings, encryption keys."""
     if path[:1] == ("chain",) or _is_upstream_key(path):
         return True
     if len(path) == 4 and path[0] == "upstreams" and path[2] == "headers":
         return True
-    return len(path) == 3 and path[0] == "listeners" and path[2] == "token"
+    return path[:2] == ("byo", "keys") or (len(path) == 3 and path[0] == "listeners" and path[2] == "token")
 
 
 def load_generation(
@@ -160,6 +161,7 @@ def _assemble(
         file=file,
         root=root.resolve(),
         catalogue=catalogue.known,
+        byo=build_byo(file.byo, marks.below("byo"), problems, entries=file.upstreams, upstreams=upstreams),
         chain_marks=chain_marks,
     )
 

@@ -17,7 +17,7 @@ from proxy.catalogue import Model
 from proxy.config.problems import Marks
 from proxy.identities import CapSetting
 from proxy.operations import Operation
-from proxy.policy import ScopedRules
+from proxy.policy import Policy, ScopedRules
 from proxy.pricing.rates import Rates
 from proxy.upstreams.api import Upstream
 
@@ -75,6 +75,16 @@ class DeadlinesEntry(Strict):
     total_seconds: Seconds = Field(default=1800, description="For all of it.")
 
 
+class ProbeEntry(Strict):
+    """How an upstream is asked for its health while one of its circuits is open."""
+
+    path: str = Field(
+        default="/models", pattern=r"^/[!-~]*$", description="GET below base_url; a status under 400 is health."
+    )
+    interval_seconds: Annotated[float, Field(ge=0.1)] = Field(default=10, description="Between two probes.")
+    timeout_seconds: Seconds = Field(default=5, description="For the head of its answer.")
+
+
 class UpstreamEntry(Strict):
     """A provider endpoint."""
 
@@ -99,6 +109,18 @@ class UpstreamEntry(Strict):
     )
     reports_usage: bool = Field(default=True, description="Understands stream_options.include_usage.")
     keyless: bool = Field(default=False, description="Needs no key: Ollama, vLLM or the built-in demo.")
+    operations: tuple[str, ...] = Field(
+        default=("chat.completions", "embeddings"),
+        description="The formats it speaks, of chat.completions, embeddings, messages, responses; none is translated.",
+    )
+    partner: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$",
+        description="Revenue-share partner who runs it; its usage is accounted to the partner.",
+    )
+    probe: ProbeEntry | None = Field(
+        default=None, description="Ask it for its health while a circuit of it is open; unset: the next request does."
+    )
 
 
 class LimitsEntry(Strict):
@@ -125,6 +147,27 @@ class LimitsEntry(Strict):
     )
 
 
+class ByoEntry(Strict):
+    """Customers' own upstream keys (byo-* aliases)."""
+
+    keys: tuple[str, ...] = Field(
+        default=(),
+        repr=False,
+        max_length=8,
+        description="Encryption keys, ${NAME} or file:PATH: the first encrypts, all decrypt; none: no registrations.",
+    )
+    upstreams: tuple[str, ...] | None = Field(
+        default=None, description="Upstreams a customer's key may be for; unset: each https one that asks for a key."
+    )
+    ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = Field(
+        default=(443,), description="Ports that a customer's own base URL may name."
+    )
+    allow_private: tuple[str, ...] = Field(
+        default=(), description="HOST:PORT, spelled as in the base URL, that need not be public, nor https."
+    )
+    registrations_max: Annotated[int, Field(ge=0, le=1000)] = Field(default=20, description="At a time, of one team.")
+
+
 class ConfigFile(Strict):
     """config.yaml."""
 
@@ -133,6 +176,7 @@ class ConfigFile(Strict):
         repr=False, description="Plugins in their order: a name, or a name with its settings."
     )
     upstreams: dict[str, UpstreamEntry] = Field(description="The providers, by name.")
+    byo: ByoEntry = Field(default=ByoEntry(), repr=False, description="Customers' own upstream keys.")
     policies: str = Field(default="policies", description="Folder of the other files.")
     state: str = Field(default="var", description="Folder of the ledger, CA and logs.")
     time_zone: str = Field(default="UTC", description="IANA name; windows of caps begin at its midnight.")
@@ -245,6 +289,20 @@ class Team:
 
 
 @dataclass(frozen=True, slots=True)
+class Byo:
+    """What customers may register, and the keys that their secrets are encrypted with."""
+
+    keys: tuple[str, ...] = field(default=(), repr=False)
+    """URL-safe base64 of 32 bytes each; the first encrypts. Empty: nothing can be registered or used."""
+    upstreams: tuple[str, ...] = ()
+    ports: frozenset[int] = frozenset({443})
+    allow_private: frozenset[str] = frozenset()
+    """host:port in lower case."""
+    registrations_max: int = 20
+    """Of one team, at a time."""
+
+
+@dataclass(frozen=True, slots=True)
 class Generation:
     """One immutable configuration; an exchange keeps the one it began with."""
 
@@ -271,10 +329,13 @@ class Generation:
     catalogue: dict[str, Model] = field(default_factory=dict)
     """Every model by every name with all its candidates, available or not: list prices for callers' own keys."""
     organisation_rules: dict[str, ScopedRules] = field(default_factory=dict)
+    byo: Byo = field(default_factory=Byo)
     owner: str = "tollway"
     """`owned_by` of the models that we list."""
     default_rate: Rates | None = None
     """Shown by /v1/cost-preview/rates, never charged."""
+    policies: dict[tuple[str, ...], Policy] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Callers' policies as `proxy.policy.resolve` worked them out under this very configuration."""
     chain_marks: tuple[Marks, ...] = field(default=(), repr=False, compare=False)
     """Where each plugin's settings stand in config.yaml, beside `chain`; see `proxy.config.problems.problems_of`."""
 

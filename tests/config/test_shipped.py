@@ -23,7 +23,7 @@ from proxy.config.policies import (
     TeamEntry,
     TierEntry,
 )
-from proxy.config.schema import ConfigFile, DeadlinesEntry, LimitsEntry, ListenerEntry, UpstreamEntry
+from proxy.config.schema import ByoEntry, ConfigFile, DeadlinesEntry, LimitsEntry, ListenerEntry, UpstreamEntry
 
 ROOT = shipped.folder()
 KEYS = [
@@ -109,7 +109,7 @@ def test_only_the_demo_is_free() -> None:
 @pytest.mark.parametrize(
     ("file", "shapes"),
     [
-        ("config.yaml", (ConfigFile, ListenerEntry, UpstreamEntry, DeadlinesEntry, LimitsEntry)),
+        ("config.yaml", (ConfigFile, ListenerEntry, UpstreamEntry, DeadlinesEntry, LimitsEntry, ByoEntry)),
         ("policies/models.yaml", (ModelEntry, PriceEntry, CandidateEntry)),
         ("policies/tiers.yaml", (TierEntry,)),
         ("policies/teams.yaml", (TeamEntry, CapEntry)),
