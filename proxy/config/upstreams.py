@@ -10,12 +10,16 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from proxy.config.addresses import host_port, is_host
-from proxy.config.problems import Marks, Problem
+from proxy.config.problems import Marks, Problem, near
 from proxy.config.schema import UpstreamEntry
-from proxy.upstreams.api import Deadlines, Upstream
+from proxy.operations import CHAT, EMBEDDINGS, MESSAGES, RESPONSES
+from proxy.upstreams.api import Deadlines, Probe, Upstream
 
 BUILT_IN_SCHEME: Final = "builtin:"
 """builtin:demo is answered by Tollway itself."""
+
+OPERATIONS: Final = frozenset(one.name for one in (CHAT, EMBEDDINGS, MESSAGES, RESPONSES))
+"""What an upstream may speak."""
 
 _OF_OPENAI: Final = (".openai.com", ".openai.azure.com", ".cognitiveservices.azure.com")
 
@@ -85,6 +89,9 @@ def _upstream(name: str, entry: UpstreamEntry, root: Path) -> Upstream:
         connections_max=entry.connections_max,
         retry_stale=entry.retry_stale,
         reports_usage=entry.reports_usage,
+        operations=frozenset(entry.operations),
+        partner=entry.partner,
+        probe=None if entry.probe is None else Probe(**entry.probe.model_dump()),
     )
 
 
@@ -115,6 +122,13 @@ def _problems(name: str, entry: UpstreamEntry, marks: Marks, root: Path) -> Iter
             yield marks.problem(("headers", header), "this is not a valid header")
         if header.lower() == entry.credential_header.lower():
             yield marks.problem(("headers", header), "the credential comes from 'key', not from 'headers'")
+    if not entry.operations:
+        yield marks.problem(("operations",), "an upstream that serves no operation serves nothing")
+    for number, operation in enumerate(entry.operations):
+        if operation not in OPERATIONS:
+            listed = ", ".join(sorted(OPERATIONS))
+            hint = near(operation, OPERATIONS)
+            yield marks.problem(("operations", number), f"unknown operation; there are {listed}", suggestion=hint)
 
 
 def _wrong_url(url: str) -> str | None:

@@ -23,7 +23,15 @@ from proxy.config.policies import (
     TeamEntry,
     TierEntry,
 )
-from proxy.config.schema import ByoEntry, ConfigFile, DeadlinesEntry, LimitsEntry, ListenerEntry, UpstreamEntry
+from proxy.config.schema import (
+    ByoEntry,
+    ConfigFile,
+    DeadlinesEntry,
+    LimitsEntry,
+    ListenerEntry,
+    ProbeEntry,
+    UpstreamEntry,
+)
 
 ROOT = shipped.folder()
 KEYS = [
@@ -40,6 +48,8 @@ KEYS = [
     "DEEPSEEK_API_KEY",
     "XAI_API_KEY",
     "VLLM_API_KEY",
+    "PARTNER_A_KEY",
+    "PARTNER_B_KEY",
 ]
 
 
@@ -55,7 +65,7 @@ def test_the_shipped_configuration_is_in_order(monkeypatch: pytest.MonkeyPatch) 
     generation = checked(ROOT / "config.yaml")
     assert [name for name, _ in generation.chain] == [
         "audit", "cors", "ip_limit", "identity", "catalogue",
-        "team_policy", "key_limit", "pricing", "spend_caps", "routing", "metering",
+        "team_policy", "key_limit", "cost_preview", "pricing", "spend_caps", "routing", "metering",
     ]  # fmt: skip
 
 
@@ -109,7 +119,7 @@ def test_only_the_demo_is_free() -> None:
 @pytest.mark.parametrize(
     ("file", "shapes"),
     [
-        ("config.yaml", (ConfigFile, ListenerEntry, UpstreamEntry, DeadlinesEntry, LimitsEntry, ByoEntry)),
+        ("config.yaml", (ConfigFile, ListenerEntry, UpstreamEntry, ProbeEntry, DeadlinesEntry, LimitsEntry, ByoEntry)),
         ("policies/models.yaml", (ModelEntry, PriceEntry, CandidateEntry)),
         ("policies/tiers.yaml", (TierEntry,)),
         ("policies/teams.yaml", (TeamEntry, CapEntry)),

@@ -20,6 +20,7 @@ CHAIN: list[str | dict[str, Any]] = [
     "catalogue",
     "team_policy",
     "key_limit",
+    "cost_preview",
     "pricing",
     "spend_caps",
     {"routing": {"backoff_milliseconds": 1}},
@@ -127,14 +128,24 @@ def upstreams(provider: ScriptedProvider, ca_file: Path, deadlines: Mapping[str,
     address = f"{provider.host}:{provider.port}"
     shared = {"connect_to": address, "ca_file": str(ca_file), "deadlines": dict(deadlines)}
     return {
-        "demo": {"base_url": "builtin:demo", "keyless": True},
-        "openai": {"base_url": "https://api.openai.com/v1", "key": "${OPENAI_API_KEY}", **shared},
+        "demo": {
+            "base_url": "builtin:demo",
+            "keyless": True,
+            "operations": ["chat.completions", "embeddings", "messages"],
+        },
+        "openai": {
+            "base_url": "https://api.openai.com/v1",
+            "key": "${OPENAI_API_KEY}",
+            "operations": ["chat.completions", "embeddings", "responses"],
+            **shared,
+        },
         "anthropic": {
             "base_url": "https://api.anthropic.com/v1",
             "key": "${ANTHROPIC_API_KEY}",
             "credential_header": "x-api-key",
             "credential_scheme": "",
             "headers": {"anthropic-version": "2023-06-01"},
+            "operations": ["messages", "chat.completions"],
             **shared,
         },
         "dead": {"base_url": "http://127.0.0.1:9/v1", "keyless": True, "deadlines": dict(deadlines)},
