@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Mapping
-from itertools import cycle
 from typing import Any, Final
 
 from bench.figures import percentile
@@ -12,7 +12,7 @@ from bench.gateway import Gateway
 from bench.plan import Plan
 from bench.process import BenchError
 from bench.upstream import Upstream
-from bench.wire import Connection, Endpoint
+from bench.wire import Connection, Endpoint, numbered
 
 BLOCK_REQUESTS: Final = 50
 WARM_REQUESTS: Final = 100
@@ -23,15 +23,15 @@ class _Client:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._name = endpoint.name
-        self._requests = cycle(endpoint.requests())
+        self._requests = map(numbered, itertools.cycle(endpoint.requests()), itertools.count(1))
         self._connection = Connection(endpoint.port)
         self.block(WARM_REQUESTS)
         self.samples: list[float] = []
 
-    def block(self, count: int) -> list[float]:
-        """Ask `count` times, one after the other."""
+    def block(self, size: int) -> list[float]:
+        """Ask `size` times, one after the other."""
         samples = []
-        for _ in range(count):
+        for _ in range(size):
             request = next(self._requests)
             begun = time.perf_counter_ns()
             status, _ = self._connection.ask(request)

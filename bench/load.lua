@@ -1,5 +1,8 @@
--- wrk script: takes whole HTTP requests from a file ("LENGTH\nBYTES", repeated) in turn; prints one line of JSON.
+-- wrk script: takes whole HTTP requests from a file ("LENGTH\nBYTES", repeated) in turn, and puts the number of the
+-- request in the place of ten zeros, so that no two are alike; prints one line of JSON.
+local NUMBER = "0000000000"
 local requests, turn = {}, 0
+local sent = os.time() % 100000 * 100000  -- runs that follow one another do not repeat each other, either
 
 function init(args)
   local file = assert(io.open(args[1], "rb"))
@@ -7,14 +10,18 @@ function init(args)
     local length = file:read("*n")
     if not length then break end
     file:read(1)
-    requests[#requests + 1] = file:read(length)
+    local text = file:read(length)
+    local first, last = string.find(text, NUMBER, 1, true)
+    requests[#requests + 1] = {string.sub(text, 1, first - 1), string.sub(text, last + 1)}
   end
   file:close()
 end
 
 function request()
   turn = turn % #requests + 1
-  return requests[turn]
+  sent = sent + 1
+  local parts = requests[turn]
+  return parts[1] .. string.format("%010d", sent) .. parts[2]
 end
 
 function done(summary, latency)

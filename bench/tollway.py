@@ -68,7 +68,7 @@ def write_configuration(folder: Path, port: int, upstream_port: int) -> Path:
     teams["organisations"][ORGANISATION] = {"caps": [{**CAP, "window": "month"}]}
     teams["teams"][TEAM] = {
         "organisation": ORGANISATION,
-        "tier": "standard",
+        "tier": "pro",
         "caps": [CAP],
         "user_caps": [CAP],
         "key_caps": [CAP],

@@ -10,6 +10,9 @@ from typing import Final
 ANSWER_SECONDS: Final = 60
 RECEIVE_BYTES: Final = 65536
 PROMPT_BYTES: Final = 1000
+NUMBER: Final = "0000000000"
+"""Begins every prompt. Each request puts its own number here, so that no two are alike and no gateway can answer one
+from memory."""
 SENTENCE: Final = "A tollway keeps a ledger of who drove where, and what the road owes to whom. "
 
 
@@ -25,7 +28,7 @@ class Endpoint:
 
     def requests(self, *, stream: bool = False) -> list[bytes]:
         """One whole HTTP request for each set of headers, ready to be written to a socket."""
-        prompt = (SENTENCE * (PROMPT_BYTES // len(SENTENCE) + 1))[:PROMPT_BYTES]
+        prompt = (f"{NUMBER} " + SENTENCE * (PROMPT_BYTES // len(SENTENCE) + 1))[:PROMPT_BYTES]
         question: dict[str, object] = {
             "model": self.model,
             "messages": [{"role": "user", "content": prompt}],
@@ -42,6 +45,11 @@ class Endpoint:
             (fixed + "".join(f"{name}: {value}\r\n" for name, value in headers) + "\r\n").encode() + body
             for headers in self.headers
         ]
+
+
+def numbered(request: bytes, number: int) -> bytes:
+    """The request with a number of its own in its prompt, as long as before."""
+    return request.replace(NUMBER.encode(), b"%010d" % number, 1)
 
 
 class Connection:
