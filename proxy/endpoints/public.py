@@ -13,12 +13,10 @@ from starlette.responses import Response
 
 from proxy import __version__
 from proxy.catalogue import Model
+from proxy.endpoints.access import listed_models
 from proxy.endpoints.bridge import EXCHANGE
 from proxy.errors import Refusal
 from proxy.exchange import Exchange
-from proxy.identities import IdentityKind
-
-OWNER = "tollway"
 
 
 def application(title: str, routers: Iterable[APIRouter]) -> FastAPI:
@@ -76,37 +74,35 @@ def router(ready: Callable[[], bool]) -> APIRouter:
     async def models(request: Request) -> Response:
         """The models the caller can call, in OpenAI's shape."""
         exchange: Exchange = request.scope[EXCHANGE]
-        listed = [_entry(name, model) for name, model in _visible(exchange).items()]
+        owner = exchange.generation.owner
+        listed = [_entry(name, model, owner) for name, model in listed_models(exchange).items()]
         return json_answer({"object": "list", "data": listed})
 
     @routes.get("/v1/models/{name:path}")
     async def model(name: str, request: Request) -> Response:
         """One of them."""
         exchange: Exchange = request.scope[EXCHANGE]
-        found = _visible(exchange).get(name)
+        found = listed_models(exchange).get(name)
         if found is None:
             raise Refusal(
                 "model_not_available", f"There is no model '{name}' for you. GET /v1/models lists them.", param="model"
             )
-        return json_answer(_entry(name, found))
+        return json_answer(_entry(name, found, exchange.generation.owner))
 
     return routes
 
 
-def _visible(exchange: Exchange) -> dict[str, Model]:
-    """By tier for a key; the public catalogue for anybody else."""
-    identity, models = exchange.identity, exchange.generation.models
-    if identity is None or identity.kind is not IdentityKind.KEY:
-        return models
-    return {name: model for name, model in models.items() if not model.tiers or identity.tier in model.tiers}
-
-
-def _entry(name: str, model: Model) -> dict[str, Any]:
-    return {
+def _entry(name: str, model: Model, owner: str) -> dict[str, Any]:
+    """One model in OpenAI's shape, with what else a tool may want to know; `dimensions` for embeddings only."""
+    entry: dict[str, Any] = {
         "id": name,
         "object": "model",
         "created": model.created,
-        "owned_by": OWNER,
+        "owned_by": owner,
         "context_window": model.context_tokens,
         "tags": list(model.tags),
+        "display_name": model.display_name or name,
     }
+    if model.dimensions is not None:
+        entry["dimensions"] = model.dimensions
+    return entry

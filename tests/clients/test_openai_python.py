@@ -87,6 +87,27 @@ def test_models_lists_what_the_tier_can_call(edge: World, key: str, opened: Exit
     assert by_base_url(opened, edge, key).models.retrieve("gpt-4o").id == "gpt-4o"
 
 
+def test_cost_preview_and_its_rates(edge: World, key: str, opened: ExitStack) -> None:
+    """Asked with the SDK's own client: what the call that follows may cost, without one."""
+    client = by_base_url(opened, edge, key)
+    seen = len(edge.provider.requests)
+    body = {"model": "gpt-4o", "messages": HELLO, "max_tokens": 100}
+    answer = client.post("/cost-preview", cast_to=httpx.Response, body=body).json()
+    assert answer["est_output_tokens"] == {"low": 20, "expected": 60, "high": 100}
+    assert answer["est_cost_usd"]["high"] == 0.00101
+    table = client.get("/cost-preview/rates", cast_to=httpx.Response)
+    assert table.headers["cache-control"] == "private, max-age=60"
+    assert table.json()["caller_tier"] == "standard"
+    assert "pro-only" not in table.json()["accessible_to_caller"]
+    assert len(edge.provider.requests) == seen
+    with pytest.raises(openai.NotFoundError) as unknown:
+        client.post("/cost-preview", cast_to=httpx.Response, body={**body, "model": "no-such"})
+    assert unknown.value.code == "model_not_available"
+    with pytest.raises(openai.APIStatusError) as large:
+        client.post("/cost-preview", cast_to=httpx.Response, body={**body, "padding": "x" * (16 << 10)})
+    assert large.value.status_code == 413
+
+
 def test_demo_answers_a_placeholder_key_on_loopback(edge: World, opened: ExitStack) -> None:
     """The README's first request, whole and streamed."""
     client = by_base_url(opened, edge, "sk-placeholder")

@@ -1,0 +1,114 @@
+"""POST /v1/cost-preview and GET /v1/cost-preview/rates: what callers may ask about prices before they call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from plugins.cost_preview.estimate import ESTIMATOR, Estimate, count_input, output_limit
+from plugins.cost_preview.rates import RatesCache, rates_by_side, usd
+from proxy.catalogue import Model
+from proxy.dialects import fields
+from proxy.dialects.json_scan import scan
+from proxy.endpoints.access import keyholder, tier_of
+from proxy.endpoints.bridge import EXCHANGE
+from proxy.endpoints.public import json_answer
+from proxy.errors import Refusal
+from proxy.exchange import Exchange
+from proxy.operations import CHAT
+from proxy.policy import NO_RULES, denied_model
+from proxy.pricing.money import Nano, usd_text
+from proxy.pricing.rates import Rates
+from proxy.usage import Usage
+
+_DECIDING = fields.spellings("model", "messages", "max_tokens", "max_completion_tokens")
+_FREE = Rates(0, 0)
+_BYO_NOTE = "This model is served with your own upstream key: your provider bills you for it, nothing is charged here."
+
+
+def router(rates: RatesCache) -> APIRouter:
+    """Both endpoints."""
+    routes = APIRouter()
+
+    @routes.get("/v1/cost-preview/rates")
+    async def table(request: Request) -> Response:
+        """Every model's rates, the catalogue of chat models, and which of all models the caller can call."""
+        exchange: Exchange = request.scope[EXCHANGE]
+        headers = {"cache-control": f"private, max-age={rates.seconds}", "vary": "authorization, x-api-key"}
+        return Response(rates.table(exchange), 200, headers, media_type="application/json")
+
+    @routes.post("/v1/cost-preview")
+    async def preview(request: Request) -> Response:
+        """What a chat completion would cost: the least, the expected and the most. Nothing is called or charged."""
+        exchange: Exchange = request.scope[EXCHANGE]
+        document = await _document(request)
+        messages = fields.messages_of(document)
+        limit = output_limit(document)
+        name = fields.model_of(document)
+        if name is None:
+            raise Refusal("invalid_request", "Say which model: the member 'model' is missing.", param="model")
+        model, rates = _allowed(exchange, name)
+        counted = await count_input(messages, image_tokens_max=model.image_tokens_max)
+        return json_answer(_preview(name, model, rates, Estimate.of(counted, limit)))
+
+    return routes
+
+
+async def _document(request: Request) -> dict[str, Any]:
+    document, _, _ = scan(await request.body())
+    fields.check_spelling(document, _DECIDING)
+    return document
+
+
+def _allowed(exchange: Exchange, name: str) -> tuple[Model, Rates]:
+    """The model and what the caller would pay for it. Raises the Refusal that a chat completion would end with."""
+    model = exchange.generation.models.get(name)
+    if model is None or CHAT.name not in model.operations:
+        problem = "There is no model" if model is None else "Chat completions are not served by"
+        raise Refusal(
+            "model_not_available",
+            f"{problem} '{name}'. GET /v1/models lists the models; unknown ones are not served at a default rate.",
+            param="model",
+        )
+    rates = _FREE if model.byo else model.rates
+    if rates is None:
+        raise Refusal("model_not_available", f"The model '{name}' has no price and is not served.", param="model")
+    if keyholder(exchange) is None and not (model.open and exchange.origin.loopback):
+        raise Refusal("invalid_api_key", f"The model '{name}' needs a Tollway key: send it as Bearer token.")
+    tier = tier_of(exchange)
+    if tier is not None and model.tiers and tier not in model.tiers:
+        raise Refusal(
+            "model_not_in_tier",
+            f"Your tier ({tier}) cannot call '{name}'. It is for {', '.join(sorted(model.tiers))}.",
+            param="model",
+        )
+    if denied_model(exchange.policy or NO_RULES, model.name) is not None:
+        raise Refusal("model_not_allowed", f"Your team's rules do not allow the model '{name}'.", param="model")
+    return model, rates
+
+
+def _preview(name: str, model: Model, rates: Rates, estimate: Estimate) -> dict[str, Any]:
+    low, expected, high = (
+        rates.cost(Usage(estimate.input_tokens, output)) for output in (estimate.low, estimate.expected, estimate.high)
+    )
+    input_cost = rates.cost(Usage(estimate.input_tokens, 0))
+    answer: dict[str, Any] = {
+        "ok": True,
+        "model": name,
+        "input_tokens": estimate.input_tokens,
+        "est_output_tokens": {"low": estimate.low, "expected": estimate.expected, "high": estimate.high},
+        "est_cost_usd": {"low": _usd(low), "expected": _usd(expected), "high": _usd(high)},
+        "breakdown": {"input_usd": _usd(input_cost), "output_usd": _usd(Nano(expected - input_cost))},
+        "rate_per_1m": rates_by_side(rates),
+        "currency": "usd",
+        "estimator": ESTIMATOR,
+    }
+    if model.byo:
+        answer |= {"est_cost_usd": 0, "note": _BYO_NOTE}
+    return answer
+
+
+def _usd(nano: Nano) -> Any:
+    return usd(usd_text(nano))
