@@ -11,9 +11,11 @@ from pydantic import Field
 from proxy.catalogue import Candidate, Model
 from proxy.dialects import DIALECTS
 from proxy.dialects.base import Call
+from proxy.dialects.openai_embeddings import INPUTS_MAX
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Response
 from proxy.identities import IdentityKind
+from proxy.operations import EMBEDDINGS
 from proxy.plugin import Next, Plugin, PluginSettings, Stage
 
 
@@ -24,6 +26,12 @@ class CatalogueSettings(PluginSettings):
         default=256 << 10, ge=0, description="Bodies larger than this are parsed in a thread, off the event loop."
     )
     model_name_chars_max: int = Field(default=200, ge=1, description="A longer model name is refused.")
+    embedding_inputs_max: int = Field(
+        default=128,
+        ge=1,
+        le=INPUTS_MAX,
+        description="Inputs of one embeddings request; with the client's own provider key its provider's limit counts.",
+    )
 
 
 class CataloguePlugin(Plugin[CatalogueSettings]):
@@ -38,6 +46,7 @@ class CataloguePlugin(Plugin[CatalogueSettings]):
     async def __call__(self, exchange: Exchange, call_next: Next) -> Response:
         if exchange.operation.priced:
             exchange.call = call = await self._parse(exchange)
+            self._check_inputs(exchange, call)
             name = _named(exchange, call)
             if name is None:
                 raise Refusal("invalid_request", "Say which model: the member 'model' is missing.", param="model")
@@ -62,6 +71,17 @@ class CataloguePlugin(Plugin[CatalogueSettings]):
         if len(body) > self.settings.parse_on_loop_bytes_max:
             return await asyncio.to_thread(dialect.parse, body)
         return dialect.parse(body)
+
+    def _check_inputs(self, exchange: Exchange, call: Call) -> None:
+        own = exchange.identity is not None and exchange.identity.provider_credential
+        limit = self.settings.embedding_inputs_max
+        if exchange.operation is EMBEDDINGS and call.input_parts > limit and not own:
+            raise Refusal(
+                "invalid_request",
+                f"One embeddings request takes at most {limit} inputs, this one has {call.input_parts}. "
+                "Send them in several requests.",
+                param="input",
+            )
 
     def _resolve(self, exchange: Exchange, name: str) -> Model:
         identity = exchange.identity

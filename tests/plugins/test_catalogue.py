@@ -12,7 +12,7 @@ from proxy.config.schema import CapturedHost
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, ListenerKind
 from proxy.identities import Identity, IdentityKind
-from proxy.operations import MODELS
+from proxy.operations import EMBEDDINGS, MODELS
 from tests.support.fakes import CHAT_BODY, Rest, exchange, generation, identity, model, origin
 
 ANONYMOUS = Identity(IdentityKind.ANONYMOUS, "anonymous", "anonymous", "anonymous", "anonymous", "anonymous")
@@ -194,3 +194,30 @@ async def test_under_the_clients_own_path_the_path_names_the_model() -> None:
     swapped.path_model = "dear"
     await plugin()(swapped, Rest())
     assert swapped.model is swapped.generation.models["gpt-4o"]
+
+
+@pytest.mark.parametrize("inputs", [["x"] * 128, [[1, 2]] * 128, "x", list(range(5000))])
+async def test_128_inputs_are_embedded_at_once(inputs: Any) -> None:
+    """Texts or lists of token ids; one list of ids is one input, however long."""
+    seen = known(operation=EMBEDDINGS, body={"model": "gpt-4o", "input": inputs})
+    await plugin()(seen, Rest())
+    assert seen.model is not None
+
+
+@pytest.mark.parametrize("inputs", [["x"] * 129, [[1, 2]] * 129])
+async def test_the_129th_input_is_refused_with_what_to_do(inputs: Any) -> None:
+    """400 naming the member. The client's own provider key has its provider's limit."""
+    body = {"model": "gpt-4o", "input": inputs}
+    refused = await refusal_of(known(operation=EMBEDDINGS, body=body))
+    assert (refused.status, refused.param) == (400, "input")
+    assert "at most 128 inputs" in refused.message and "several requests" in refused.message
+    own = known(operation=EMBEDDINGS, body=body)
+    own.identity = identity(provider_credential=True)
+    await plugin()(own, Rest())
+    assert own.model is not None
+
+
+async def test_streamed_embeddings_are_refused() -> None:
+    """There is nothing to stream."""
+    refused = await refusal_of(known(operation=EMBEDDINGS, body={"model": "gpt-4o", "input": "x", "stream": True}))
+    assert (refused.status, refused.param) == (400, "stream")
