@@ -1,0 +1,1 @@
+"""Finding and replacing patterns in text that comes whole or piece by piece."""
