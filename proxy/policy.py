@@ -1,16 +1,26 @@
 """What an operator lets one caller do: the typed form of the rules in policies/teams.yaml.
 
 Rules stand at four scopes, organisation > team > user > key. Restrictions add up: what one scope denies no narrower
-one allows again, and of two limits the lower counts. Settings (tier) are the narrowest scope's.
+one allows again, and of two limits the lower counts. The tier is the narrowest scope's. A forced parameter is the
+widest scope's: a team cannot undo what its organisation forces. System prefixes are joined, the widest first.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from proxy.identities import Identity, IdentityKind
+
+if TYPE_CHECKING:
+    from proxy.config.schema import Generation, Team
 
 SCOPES: Final = ("organisation", "team", "user", "key")
+POLICIES_CACHED_MAX: Final = 20_000
+"""Callers of one configuration whose policy is kept; past it all are worked out anew."""
+PREFIX_SEPARATOR: Final = "\n\n"
+"""Between the prefixes of two scopes, and between them and the client's own system prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +34,9 @@ class Hours:
     days: frozenset[int]
     start_minute: int
     end_minute: int
+    """Up to 1440, the end of the day; the minute itself is outside."""
+    time_zone: str = "UTC"
+    """IANA name, checked at load."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +65,9 @@ class Rules:
     models_allowed: tuple[str, ...] | None = None
     """Names or patterns with `*`; a model must match one of them."""
     models_denied: tuple[str, ...] = ()
+    models_allowed_named: frozenset[str] = frozenset()
+    """Models of the catalogue that `models_allowed` means by any of their names, each by its own name."""
+    models_denied_named: frozenset[str] = frozenset()
     paths_allowed: tuple[str, ...] | None = None
     """Paths as the operation table spells them, or prefixes ending in `*`."""
     paths_denied: tuple[str, ...] = ()
@@ -65,6 +81,11 @@ class Rules:
     system_prefix: str | None = None
     """Put before the system prompt."""
     content: tuple[ContentRule, ...] = ()
+
+    @property
+    def enforces(self) -> bool:
+        """Whether anything but the tier is said here."""
+        return self != Rules(tier=self.tier)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +103,7 @@ class Policy:
     """All that applies to one caller, widest scope first. Written to the exchange by `team_policy`."""
 
     scopes: tuple[ScopedRules, ...] = ()
+    """Those that say more than a tier."""
     tier: str = ""
     output_tokens_max: int | None = None
     """The lowest of all scopes."""
@@ -89,9 +111,80 @@ class Policy:
     """Those of all scopes, widest first."""
     restricts_models: bool = False
     """Some scope allows or denies models by name."""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    """Members forced into the body, each by the widest scope that names it."""
+    system_prefix: str = ""
+    """Of all scopes, widest first."""
 
 
 NO_RULES: Final = Policy()
+
+
+def resolve(generation: Generation, identity: Identity) -> Policy:
+    """All that applies to this caller: one look into a dict for a caller seen before. Nobody known: no rules."""
+    if identity.kind is IdentityKind.ANONYMOUS:
+        return NO_RULES
+    caller = (identity.team, identity.user, identity.key_id, identity.key_name, identity.tier)
+    found = generation.policies.get(caller)
+    if found is None:
+        if len(generation.policies) >= POLICIES_CACHED_MAX:
+            generation.policies.clear()
+        found = generation.policies[caller] = merged(scopes_of(generation, identity), identity.tier)
+    return found
+
+
+def scopes_of(generation: Generation, identity: Identity) -> list[ScopedRules]:
+    """What teams.yaml says about this caller, widest scope first, scopes that only set a tier among them.
+
+    A key has two places, by its name and by its id; what stands at both adds up.
+    """
+    team = generation.teams.get(identity.team)
+    found = [generation.organisation_rules.get(identity.organisation)]
+    if team is not None:
+        found += [team.rules, team.user_rules.get(identity.user)]
+        found += _key_scopes(team, identity.key_id, identity.key_name)
+    return [scoped for scoped in found if scoped is not None]
+
+
+def merged(scopes: list[ScopedRules], tier: str) -> Policy:
+    """The scopes as one policy. `scopes` are the widest first."""
+    enforced = tuple(scoped for scoped in scopes if scoped.rules.enforces)
+    if not enforced:
+        return Policy(tier=tier)
+    rules = [scoped.rules for scoped in enforced]
+    parameters: dict[str, Any] = {}
+    for one in rules:
+        parameters = {**one.parameters, **parameters}
+    return Policy(
+        scopes=enforced,
+        tier=tier,
+        output_tokens_max=min((r.output_tokens_max for r in rules if r.output_tokens_max is not None), default=None),
+        content=tuple(dict.fromkeys(rule for one in rules for rule in one.content)),
+        restricts_models=any(one.models_allowed is not None or one.models_denied for one in rules),
+        parameters=parameters,
+        system_prefix=PREFIX_SEPARATOR.join(one.system_prefix for one in rules if one.system_prefix),
+    )
+
+
+def tier_of(team: Team, *, user: str, key_id: str = "", key_name: str = "", own: str | None = None) -> str:
+    """The narrowest tier: of the key in teams.yaml, `own` that it was made with, the user's, the team's.
+
+    `team.tier` is already its organisation's where it sets none.
+    """
+    for scoped in reversed(_key_scopes(team, key_id, key_name)):
+        if scoped.rules.tier is not None:
+            return scoped.rules.tier
+    if own is not None:
+        return own
+    of_user = team.user_rules.get(user)
+    return team.tier if of_user is None or of_user.rules.tier is None else of_user.rules.tier
+
+
+def _key_scopes(team: Team, key_id: str, key_name: str) -> list[ScopedRules]:
+    if not team.key_rules:
+        return []
+    found = (team.key_rules.get(name) for name in dict.fromkeys((key_name, key_id)) if name)
+    return [scoped for scoped in found if scoped is not None]
 
 
 def denied_model(policy: Policy, name: str, *, member: str = "") -> ScopedRules | None:
@@ -102,12 +195,23 @@ def denied_model(policy: Policy, name: str, *, member: str = "") -> ScopedRules 
     """
     for scoped in policy.scopes:
         rules = scoped.rules
-        if _matches(rules.models_denied, name) or (member and _matches(rules.models_denied, member)):
+        if denies(rules, name) or (member and denies(rules, member)):
             return scoped
-        if rules.models_allowed is not None and not _matches(rules.models_allowed, name):
+        if rules.models_allowed is not None and not allows(rules, name):
             return scoped
     return None
 
 
-def _matches(patterns: tuple[str, ...], name: str) -> bool:
+def denies(rules: Rules, name: str) -> bool:
+    """Whether the scope's list of denied models has this name."""
+    return name in rules.models_denied_named or matches(rules.models_denied, name)
+
+
+def allows(rules: Rules, name: str) -> bool:
+    """Whether the scope's list of allowed models has this name; without a list every name is allowed."""
+    return rules.models_allowed is None or name in rules.models_allowed_named or matches(rules.models_allowed, name)
+
+
+def matches(patterns: tuple[str, ...], name: str) -> bool:
+    """Whether `name` is one of the names, or fits one that has a `*`."""
     return any(pattern == name or ("*" in pattern and fnmatchcase(name, pattern)) for pattern in patterns)

@@ -13,8 +13,10 @@ from proxy.exchange import Exchange, ListenerKind, Response
 from proxy.identities import Identity, IdentityKind
 from proxy.operations import Target
 from proxy.plugin import Next, Plugin, PluginSettings, Services, Stage
+from proxy.policy import tier_of
 
 _ANONYMOUS = Identity(IdentityKind.ANONYMOUS, "anonymous", "anonymous", "anonymous", "anonymous", "anonymous")
+_OWN_KEY_USER = "own-key"
 _HEADERS = ("authorization", "x-api-key")
 
 
@@ -112,7 +114,7 @@ class IdentityPlugin(Plugin[IdentitySettings]):
             user=record.user,
             team=record.team,
             organisation=team.organisation,
-            tier=record.tier or team.tier,
+            tier=tier_of(team, user=record.user, key_id=record.key_id, key_name=record.name, own=record.tier),
             provider_credential=provider_credential,
             caps=record.caps,
             key_name=record.name,
@@ -129,10 +131,10 @@ class IdentityPlugin(Plugin[IdentitySettings]):
         return Identity(
             kind=IdentityKind.OWN_KEY,
             key_id="own",
-            user="own-key",
+            user=_OWN_KEY_USER,
             team=team.name,
             organisation=team.organisation,
-            tier=team.tier,
+            tier=tier_of(team, user=_OWN_KEY_USER),
             provider_credential=True,
         )
 

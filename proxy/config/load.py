@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zoneinfo
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Final
@@ -16,12 +15,15 @@ from proxy.config.expansion import expand_document
 from proxy.config.listeners import build_listeners
 from proxy.config.models import build_models
 from proxy.config.policies import CaptureFile, LimitsFile, ModelsFile, TeamsFile, TiersFile
-from proxy.config.problems import ConfigProblems, Marks, Problem, near, problems_of
+from proxy.config.problems import ConfigProblems, Marks, Problem, problems_of
 from proxy.config.problems import Path as KeyPath
+from proxy.config.rule_building import RuleBuilder
+from proxy.config.rule_hours import is_zone, zone_problem
 from proxy.config.schema import ConfigFile, Generation
 from proxy.config.source import read_document
-from proxy.config.teams import build_limits, build_organisations, build_teams
+from proxy.config.teams import build_limits, build_organisation_rules, build_organisations, build_teams
 from proxy.config.upstreams import build_upstreams
+from proxy.operation_table import PUBLIC
 from proxy.secrets import environment as process_environment
 
 POLICIES: Final[dict[str, type[BaseModel]]] = {
@@ -124,7 +126,8 @@ def _assemble(
     root: Path,
 ) -> Generation:
     file, marks = config.model, config.marks
-    _check_zone(file.time_zone, marks, problems)
+    if not is_zone(file.time_zone):
+        problems.append(zone_problem(file.time_zone, marks))
     upstreams = build_upstreams(
         file.upstreams,
         marks.below("upstreams"),
@@ -132,19 +135,23 @@ def _assemble(
         unset={str(place[1]): variable for place, variable in config.unset.items()},
         root=root,
     )
-    organisations = build_organisations(teams.model.organisations)
-    built_teams = build_teams(
-        teams.model.teams,
-        teams.marks.below("teams"),
-        problems,
-        organisations=organisations,
-        tiers=tiers.model.tiers,
-    )
-    listeners = build_listeners(file.listeners, marks.below("listeners"), problems, teams=built_teams, root=root)
-    chain, chain_marks = build_chain(file.chain, marks.below("chain"), problems, known=known_plugins)
     catalogue = build_models(
         models.model.models, models.marks.below("models"), problems, upstreams=upstreams, tiers=tiers.model.tiers
     )
+    hosts = build_capture(capture.model.capture, capture.marks.below("capture"), problems, upstreams=upstreams)
+    rules = RuleBuilder(
+        problems,
+        catalogue=catalogue.known,
+        tiers=tiers.model.tiers,
+        paths=[known.template for known in PUBLIC] + [path for host in hosts for path, _ in host.paths],
+        time_zone=file.time_zone,
+    )
+    organisations = teams.model.organisations
+    built_teams = build_teams(
+        teams.model.teams, teams.marks.below("teams"), problems, organisations=organisations, rules=rules
+    )
+    listeners = build_listeners(file.listeners, marks.below("listeners"), problems, teams=built_teams, root=root)
+    chain, chain_marks = build_chain(file.chain, marks.below("chain"), problems, known=known_plugins)
     return Generation(
         listeners=listeners,
         chain=chain,
@@ -153,30 +160,18 @@ def _assemble(
         unavailable=upstreams.unavailable,
         models=catalogue.available,
         unavailable_models=catalogue.unavailable,
-        organisations=organisations,
+        organisations=build_organisations(organisations),
+        organisation_rules=build_organisation_rules(organisations, teams.marks.below("organisations"), rules),
         teams=built_teams,
         tiers=tuple(tiers.model.tiers),
         limits=build_limits(limits.model, tiers.model.tiers),
-        capture=build_capture(capture.model.capture, capture.marks.below("capture"), problems, upstreams=upstreams),
+        capture=hosts,
         file=file,
         root=root.resolve(),
         catalogue=catalogue.known,
         byo=build_byo(file.byo, marks.below("byo"), problems, entries=file.upstreams, upstreams=upstreams),
         chain_marks=chain_marks,
     )
-
-
-def _check_zone(name: str, marks: Marks, problems: list[Problem]) -> None:
-    try:
-        zoneinfo.ZoneInfo(name)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        problems.append(
-            marks.problem(
-                ("time_zone",),
-                f"'{name}' is not an IANA time zone",
-                suggestion=near(name, zoneinfo.available_timezones()),
-            )
-        )
 
 
 def _in_order(problems: list[Problem]) -> list[Problem]:

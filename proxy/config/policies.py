@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from proxy.config.rules import RulesEntry
 from proxy.config.schema import Port, Strict
 from proxy.pricing.money import nano_from_usd
 from proxy.pricing.rates import parse_rate
@@ -42,6 +43,9 @@ Dollars = Annotated[int, BeforeValidator(_dollars, json_schema_input_type=Decima
 """USD in the file; nano-dollars."""
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s/][^\s]*$")]
+
+Holder = Annotated[str, Field(min_length=1, max_length=200)]
+"""A user, or a key's id or name, as `tollway keys create` takes them."""
 
 
 class PriceEntry(Strict):
@@ -151,26 +155,45 @@ class CapEntry(Strict):
     clamp: bool = Field(default=False, description="Lower the output limit to what is left, in place of refusing.")
 
 
-class UserEntry(Strict):
-    """A user with caps of its own."""
+class KeyEntry(RulesEntry):
+    """Rules and caps of one key, by its id or by the name it was made with."""
 
-    caps: tuple[CapEntry, ...] = Field(default=(), description="In place of the team's user_caps.")
+    tier: str | None = Field(default=None, description="In place of the tier it was made with.")
+    caps: tuple[CapEntry, ...] | None = Field(
+        default=None, description="In place of the caps it was made with and of the team's key_caps; []: none."
+    )
 
 
-class TeamEntry(Strict):
+class UserEntry(RulesEntry):
+    """A user with rules or caps of its own."""
+
+    tier: str | None = Field(default=None, description="In place of the team's.")
+    caps: tuple[CapEntry, ...] | None = Field(
+        default=None, description="In place of the team's user_caps; []: none; absent: the team's."
+    )
+
+
+class TeamEntry(RulesEntry):
     """A team."""
 
     organisation: str = Field(description="One of the organisations above.")
-    tier: str = Field(description="Tier of its keys; one of tiers.yaml.")
+    tier: str | None = Field(default=None, description="One of tiers.yaml; absent: the organisation's.")
+    prepaid: Literal["organisation", "team", "user", "key"] | None = Field(
+        default=None, description="Whose purse pays in advance ('tollway credit'); absent: nobody's, caps alone count."
+    )
     caps: tuple[CapEntry, ...] = Field(default=(), description="For the team as a whole.")
     user_caps: tuple[CapEntry, ...] = Field(default=(), description="For each user without caps of their own.")
     key_caps: tuple[CapEntry, ...] = Field(default=(), description="For each key made without caps.")
-    users: dict[Name, UserEntry] = Field(default_factory=dict, description="Users with caps of their own.")
+    users: dict[Holder, UserEntry] = Field(default_factory=dict, description="Users with rules or caps of their own.")
+    keys: dict[Holder, KeyEntry] = Field(
+        default_factory=dict, description="Keys with rules or caps of their own, by key id or name."
+    )
 
 
-class OrganisationEntry(Strict):
-    """An organisation: a cap over all its teams."""
+class OrganisationEntry(RulesEntry):
+    """An organisation: rules and caps over all its teams."""
 
+    tier: str | None = Field(default=None, description="Of its teams that set none.")
     caps: tuple[CapEntry, ...] = Field(default=(), description="Over all its teams together.")
 
 

@@ -1,4 +1,4 @@
-"""Limits, tiers, organisations and teams with their caps."""
+"""Limits, tiers, organisations and teams with their caps and rules."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping
 
 from proxy.config.policies import BucketEntry, CapEntry, LimitsFile, OrganisationEntry, ScopeEntry, TeamEntry, TierEntry
 from proxy.config.problems import Marks, Problem, near
+from proxy.config.rule_building import RuleBuilder
 from proxy.config.schema import Bucket, Limits, ScopeLimits, Team
 from proxy.identities import CapSetting
+from proxy.policy import ScopedRules
 
 
 def build_limits(file: LimitsFile, tiers: Mapping[str, TierEntry]) -> Limits:
@@ -46,18 +48,30 @@ def build_organisations(entries: Mapping[str, OrganisationEntry]) -> dict[str, t
     return {name: _caps(entry.caps) for name, entry in entries.items()}
 
 
+def build_organisation_rules(
+    entries: Mapping[str, OrganisationEntry], marks: Marks, rules: RuleBuilder
+) -> dict[str, ScopedRules]:
+    """Organisation -> its rules."""
+    return {
+        name: rules.scoped("organisation", name, entry, marks.below(name), tier=entry.tier)
+        for name, entry in entries.items()
+    }
+
+
 def build_teams(
     entries: Mapping[str, TeamEntry],
     marks: Marks,
     problems: list[Problem],
     *,
-    organisations: Mapping[str, object],
-    tiers: Mapping[str, object],
+    organisations: Mapping[str, OrganisationEntry],
+    rules: RuleBuilder,
 ) -> dict[str, Team]:
-    """The teams; unknown organisations and tiers go to `problems`."""
+    """The teams; unknown organisations and tiers, and whatever is wrong with their rules, go to `problems`."""
+    built = {}
     for name, entry in entries.items():
         part = marks.below(name)
-        if entry.organisation not in organisations:
+        organisation = organisations.get(entry.organisation)
+        if organisation is None:
             problems.append(
                 part.problem(
                     ("organisation",),
@@ -65,24 +79,33 @@ def build_teams(
                     suggestion=near(entry.organisation, organisations),
                 )
             )
-        if entry.tier not in tiers:
-            problems.append(
-                part.problem(
-                    ("tier",), f"there is no tier '{entry.tier}' in tiers.yaml", suggestion=near(entry.tier, tiers)
-                )
-            )
-    return {name: _team(name, entry) for name, entry in entries.items()}
+        tier = entry.tier or (organisation.tier if organisation is not None else None)
+        if tier is None:
+            problems.append(part.problem((), "the key 'tier' is missing, here and at the organisation", key=True))
+        built[name] = _team(name, entry, part, rules, tier or "")
+    return built
 
 
-def _team(name: str, entry: TeamEntry) -> Team:
+def _team(name: str, entry: TeamEntry, marks: Marks, rules: RuleBuilder, tier: str) -> Team:
+    users, keys = marks.below("users"), marks.below("keys")
     return Team(
         name=name,
         organisation=entry.organisation,
-        tier=entry.tier,
+        tier=tier,
         caps=_caps(entry.caps),
         user_caps=_caps(entry.user_caps),
         key_caps=_caps(entry.key_caps),
-        users={user: _caps(own.caps) for user, own in entry.users.items()},
+        users={user: _caps(own.caps) for user, own in entry.users.items() if own.caps is not None},
+        rules=rules.scoped("team", name, entry, marks, tier=entry.tier),
+        user_rules={
+            user: rules.scoped("user", f"{name}/{user}", own, users.below(user), tier=own.tier)
+            for user, own in entry.users.items()
+        },
+        key_rules={
+            key: rules.scoped("key", key, own, keys.below(key), tier=own.tier) for key, own in entry.keys.items()
+        },
+        key_own_caps={key: _caps(own.caps) for key, own in entry.keys.items() if own.caps is not None},
+        prepaid=entry.prepaid,
     )
 
 
