@@ -9,7 +9,7 @@ and `request`; the gateway `operation`; the plugins `identity`, `catalogue` (`ca
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
@@ -284,3 +284,25 @@ class Exchange:
     def finished(self) -> Finish | None:
         """Why it ended, None while it runs."""
         return self._finished
+
+    def branch(self, route: Route) -> Exchange:
+        """The same exchange for one of two attempts made at once.
+
+        It shares every fact known so far, and what it finds out itself (usage, refusal, streams, callbacks) is its
+        own until it is adopted. One that is not must be ended by its own `finish`, and its streams closed.
+        """
+        return replace(
+            self, route=route, usage=None, refusal=None, streams=[], before_finish=[], _finishers=[], _finished=None
+        )
+
+    def adopt(self, branch: Exchange) -> None:
+        """Go on with what `branch` found out, now and when it ends: its callbacks run with this exchange's own."""
+        self.usage, self.refusal = branch.usage, branch.refusal
+        self.streams.extend(branch.streams)
+        self.before_finish.extend(branch.before_finish)
+
+        def take_usage(_: Finish) -> None:
+            self.usage = branch.usage
+
+        self._finishers.append(take_usage)
+        self._finishers.extend(branch._finishers)

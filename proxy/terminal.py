@@ -18,7 +18,12 @@ from proxy.listeners.api import ConnectPolicy
 from proxy.operations import MODELS, PREFLIGHT, Target
 from proxy.upstreams.api import FailureKind, Upstream, UpstreamClient, UpstreamFailure
 
-UPSTREAM_PATHS = {"chat.completions": "/chat/completions", "embeddings": "/embeddings", "messages": "/messages"}
+UPSTREAM_PATHS = {
+    "chat.completions": "/chat/completions",
+    "embeddings": "/embeddings",
+    "messages": "/messages",
+    "responses": "/responses",
+}
 """Operation -> path under an upstream's base URL."""
 
 _TIMEOUTS = (FailureKind.FIRST_BYTE, FailureKind.IDLE, FailureKind.TOTAL)
@@ -72,7 +77,7 @@ class Terminal:
             raise Refusal("internal_error", "This priced path is closed: the chain did not establish what it costs.")
         current = exchange.route.current
         current.outcome = "unsent"
-        upstream = _upstream(exchange, current.candidate.upstream)
+        upstream = current.candidate.endpoint or _upstream(exchange, current.candidate.upstream)
         quote = exchange.quote
         body = DIALECTS[exchange.call.dialect].rewrite(
             exchange.call,
@@ -169,7 +174,9 @@ class Terminal:
 def _upstream(exchange: Exchange, name: str) -> Upstream:
     found = exchange.generation.upstream(name)
     if found is None:
-        raise Refusal("not_found", f"The upstream '{name}' is not configured.")
+        raise Refusal(
+            "not_found", "Nobody is configured to serve this.", operator_note=f"There is no upstream '{name}'."
+        )
     return found
 
 

@@ -105,13 +105,16 @@ class Metrics:
             "tollway_upstream_first_byte_seconds", "From calling an upstream to its answer's head.", ("upstream",),
             FIRST_BYTE_BOUNDS,
         )  # fmt: skip
+        self.circuits_open = Gauges(
+            "tollway_circuits_open", "Circuits of an upstream's models that are not closed.", ("upstream",)
+        )
         self.caps_left = Gauges(
             "tollway_cap_left_usd", "What is left of a team's cap in its present window.", ("team", "window", "basis"),
             scale=NANO_PER_USD,
         )  # fmt: skip
         for family in (
             self.requests, self.tokens, self.charged, self.listed, self.first_byte, self.total, self.in_flight,
-            self.attempts, self.upstream_seconds, self.caps_left,
+            self.attempts, self.upstream_seconds, self.circuits_open, self.caps_left,
         ):  # fmt: skip
             self.registry.register(family)
 
@@ -127,6 +130,14 @@ class Metrics:
         self._hold_failures = Counter(
             "tollway_hold_failures", "Holds that were not given.", ("reason",), registry=registry
         )
+        self._circuit_openings = Counter(
+            "tollway_circuit_openings", "Circuits opened, by the trouble: failing or limited.", ("upstream", "reason"),
+            registry=registry,
+        )  # fmt: skip
+        self._hedges = Counter(
+            "tollway_hedges", "Second candidates called beside a silent first one.", ("model", "outcome"),
+            registry=registry,
+        )  # fmt: skip
         self._double_ends = Counter(
             "tollway_ledger_double_ends", "Second ends of one hold: a fault of ours.", registry=registry
         )
@@ -212,6 +223,21 @@ class Metrics:
     def upstream_answered(self, upstream: str, seconds: float) -> None:
         """An upstream's head came this long after it was called."""
         self.upstream_seconds.series(_known(upstream, self._upstreams)).observe(seconds)
+
+    def circuit_opened(self, upstream: str, reason: str, *, again: bool) -> None:
+        """A circuit opened; `again`: its trial failed, so it was not closed before. `reason` is a word of ours."""
+        known = _known(upstream, self._upstreams)
+        self._circuit_openings.labels(known, reason).inc()
+        if not again:
+            self.circuits_open.series(known).value += 1
+
+    def circuit_closed(self, upstream: str) -> None:
+        """A circuit's trial succeeded."""
+        self.circuits_open.series(_known(upstream, self._upstreams)).value -= 1
+
+    def hedged(self, model: str, outcome: str) -> None:
+        """A second candidate was called at once; `outcome` is won, lost or cancelled."""
+        self._hedges.labels(_known(model, self._models), outcome).inc()
 
     def set_caps(self, states: Iterable[CapState]) -> None:
         """Show where these caps stand; only those of known teams are shown."""
