@@ -1,9 +1,9 @@
-"""The ledger's contract: holds, attempts, caps, settlement. Implementations live beside this file.
+"""The ledger's contract: holds, attempts, caps, purses, settlement. Implementations live beside this file.
 
 A hold goes held -> dispatched -> committed -> settled | released, each exactly once. Check and hold are one
-transaction over every cap concerned; the caller is woken after that transaction is durable. A hold counts in
-the windows in which it was made. After a crash, holds of a dead boot id are settled at the next start: never
-dispatched, released; dispatched or committed, in full against the caps.
+transaction over every cap concerned and the purse; the caller is woken after that transaction is durable. A hold
+counts in the windows in which it was made. After a crash, holds of a dead boot id are settled at the next start:
+never dispatched, released; dispatched or committed, in full against the caps, and a purse pays for the input only.
 """
 
 from __future__ import annotations
@@ -142,6 +142,8 @@ class Hold:
     """Upstream calls dispatched under it so far."""
     counters: tuple[int, ...] = ()
     """Ids of the counters it counts in; the ledger's own."""
+    purse_id: int | None = None
+    """Id of the purse that pays; the ledger's own."""
 
 
 @dataclass(slots=True, eq=False)
@@ -153,6 +155,8 @@ class Attempt:
     upstream: str
     upstream_model: str
     role: str = "answer"
+    partner: str | None = None
+    """Who ran the upstream when it was called, for the partner's statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +198,9 @@ class Ledger(Protocol):
         """
         ...
 
-    async def dispatch(self, hold: Hold, *, upstream: str, upstream_model: str, role: str = "answer") -> Attempt:
+    async def dispatch(
+        self, hold: Hold, *, upstream: str, upstream_model: str, role: str = "answer", partner: str | None = None
+    ) -> Attempt:
         """Durably note that an upstream is about to be called. Call before sending the first byte to it."""
         ...
 

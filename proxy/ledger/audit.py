@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from proxy.ledger.audit_purses import PURSE_RULES
 from proxy.ledger.boots import is_alive
 
 FINDINGS_PER_RULE_MAX: Final = 100
@@ -107,18 +108,21 @@ RULES: Final[dict[str, str]] = {
     "every counter of a hold is there": f"""
         SELECT {_HOLD}, 'counter ' || each.value, 'none' FROM holds JOIN json_each(holds.counters) AS each
         WHERE NOT EXISTS (SELECT 1 FROM counters WHERE counters.id = each.value)""",
-    "a settled hold has its charged transfer": _transfer_rule(1, "min(charged, held_charged)"),
+    "a settled hold has its charged transfer": _transfer_rule(1, "min(charged, held_charged) - coalesce(paid, 0)"),
     "a settled hold has its charged overage": _transfer_rule(2, "max(0, charged - held_charged)"),
+    "a settled hold has its purse's payment": _transfer_rule(5, "coalesce(paid, 0)"),
     "a settled hold has its list transfer": _transfer_rule(3, "min(coalesce(list, 0), coalesce(held_list, 0))"),
     "a settled hold has its list overage": _transfer_rule(4, "max(0, coalesce(list, 0) - coalesce(held_list, 0))"),
-    "a day has its charged transfer": _day_rule(11, "charged - charged_overage"),
+    "a day has its charged transfer": _day_rule(11, "charged - charged_overage - paid"),
     "a day has its charged overage": _day_rule(12, "charged_overage"),
     "a day has its list transfer": _day_rule(13, "list - list_overage"),
     "a day has its list overage": _day_rule(14, "list_overage"),
-    "a transfer comes from a settled hold or a day": """
-        SELECT 'transfer ' || origin || '/' || kind, 'a settled hold or a day', 'neither' FROM transfers
-        WHERE CASE WHEN kind <= 4 THEN NOT EXISTS (SELECT 1 FROM holds WHERE id = origin AND state = 3)
-            WHEN kind BETWEEN 11 AND 14 THEN NOT EXISTS (SELECT 1 FROM days WHERE id = origin) ELSE 0 END""",
+    "a transfer comes from what can move money": """
+        SELECT 'transfer ' || origin || '/' || kind, 'a settled hold, a day, a purse or a grant', 'none' FROM transfers
+        WHERE CASE WHEN kind <= 5 THEN NOT EXISTS (SELECT 1 FROM holds WHERE id = origin AND state = 3)
+            WHEN kind BETWEEN 11 AND 14 THEN NOT EXISTS (SELECT 1 FROM days WHERE id = origin)
+            WHEN kind = 15 THEN NOT EXISTS (SELECT 1 FROM purses WHERE id = origin)
+            WHEN kind IN (21, 22) THEN NOT EXISTS (SELECT 1 FROM grants WHERE id = origin) ELSE 1 END""",
     "a transfer goes between the accounts of its kind": """
         SELECT 'transfer ' || origin || '/' || kind,
             wanted || ': ' || CASE kind % 2 WHEN 1 THEN 'team:' ELSE 'overage:' END || team || ' to ' || sink,
@@ -129,7 +133,7 @@ RULES: Final[dict[str, str]] = {
                 CASE WHEN kind % 10 <= 2 THEN 'charged' ELSE 'list' END AS wanted,
                 CASE WHEN kind % 10 <= 2 THEN 'income' ELSE 'providers' END AS sink
             FROM transfers LEFT JOIN holds ON kind <= 4 AND holds.id = origin
-            LEFT JOIN days ON kind BETWEEN 11 AND 14 AND days.id = origin WHERE kind <= 14
+            LEFT JOIN days ON kind BETWEEN 11 AND 14 AND days.id = origin WHERE kind <= 4 OR kind BETWEEN 11 AND 14
         ) AS moved
         LEFT JOIN accounts AS payer ON payer.id = moved.debit LEFT JOIN accounts AS payee ON payee.id = moved.credit
         WHERE payer.name IS NOT CASE kind % 2 WHEN 1 THEN 'team:' ELSE 'overage:' END || team
@@ -164,4 +168,5 @@ RULES: Final[dict[str, str]] = {
     "a transfer happens once": """
         SELECT 'transfer ' || origin || '/' || kind, 1, count(*) FROM transfers
         GROUP BY origin, kind HAVING count(*) > 1""",
+    **PURSE_RULES,
 }

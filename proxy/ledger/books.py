@@ -14,13 +14,13 @@ from enum import IntEnum
 from typing import Final, Literal
 
 from proxy.ledger.api import Attempt, AttemptOutcome, Basis, Cap, CapExceeded, CapState, Hold, HoldRequest, Settlement
+from proxy.ledger.errors import DuplicateHold, HoldNotOpen, StaleCounters
+from proxy.ledger.purses import Purses
+from proxy.ledger.transfers import TransferKind, Transfers
 from proxy.pricing.money import Nano
 from proxy.usage import Usage
 
-AMOUNT_NANO_MAX: Final = 10**18
-"""Largest amount in one row: a thousand million dollars, far inside 64 bits."""
 COUNTERS_CACHED_MAX: Final = 50_000
-ACCOUNTS_CACHED_MAX: Final = 10_000
 _TOKENS_MAX: Final = 1 << 53
 
 
@@ -32,38 +32,6 @@ class State(IntEnum):
     COMMITTED = 2
     SETTLED = 3
     RELEASED = 4
-
-
-class TransferKind(IntEnum):
-    """With its origin the idempotency key of a transfer: an origin has at most one of each kind."""
-
-    CHARGED = 1
-    """Origin: a hold. The team pays what it is charged, up to the hold."""
-    CHARGED_OVERAGE = 2
-    """Origin: a hold. Our overage account pays what was reported above it."""
-    LIST = 3
-    LIST_OVERAGE = 4
-    DAY_CHARGED = 11
-    """Origin: a day's summary. The sum of the pruned transfers of the kind ten below, likewise the next three."""
-    DAY_CHARGED_OVERAGE = 12
-    DAY_LIST = 13
-    DAY_LIST_OVERAGE = 14
-
-
-class LedgerError(Exception):
-    """An operation that the state of a hold does not allow. Nothing was changed."""
-
-
-class DuplicateHold(LedgerError):
-    """The exchange already has a hold."""
-
-
-class HoldNotOpen(LedgerError):
-    """The hold has ended, or is not in the state that the operation needs."""
-
-
-class StaleCounters(sqlite3.OperationalError):
-    """Counters changed under the write lock: the batch is rolled back and done again."""
 
 
 class Counter:
@@ -98,8 +66,8 @@ class Books:
         self._ids: dict[_CounterKey, int] = {}
         self._counters: dict[int, Counter] = {}
         self._dirty: dict[Counter, None] = {}
-        self._accounts: dict[tuple[str, str], int] = {}
-        self._transfers: list[tuple[int, int, int, int, int, int]] = []
+        self._transfers = Transfers(connection)
+        self.purses = Purses(connection, self._transfers)
         self._data_version = -1
 
     # -- the transaction around a batch
@@ -113,19 +81,17 @@ class Books:
             self._forget()
 
     def commit(self) -> None:
-        """Write back the counters and transfers of the batch, and commit."""
+        """Write back the counters, purses and transfers of the batch, and commit."""
         if self._dirty:
             self._write_counters()
-        if self._transfers:
-            self._connection.executemany("INSERT INTO transfers VALUES (?,?,?,?,?,?)", self._transfers)
-            self._transfers.clear()
+        self.purses.write()
+        self._transfers.write()
         self._execute("COMMIT")
 
     def rollback(self) -> None:
         """Undo the batch, in the file and in memory."""
         self._forget()
-        self._accounts.clear()
-        self._transfers.clear()
+        self._transfers.forget()
         if self._connection.in_transaction:
             self._execute("ROLLBACK")
 
@@ -133,6 +99,7 @@ class Books:
         self._ids.clear()
         self._counters.clear()
         self._dirty.clear()
+        self.purses.forget()
 
     def _write_counters(self) -> None:
         rows = [(c.spent, c.held, c.overage, c.limit_max, c.id, c.read_spent, c.read_held) for c in self._dirty]
@@ -148,19 +115,26 @@ class Books:
     # -- holds
 
     def hold(self, request: HoldRequest) -> Hold:
-        """Set the amounts aside in every cap or in none. Raises CapExceeded, DuplicateHold."""
+        """Set the amounts aside in every cap and the purse, or nowhere.
+
+        Raises CapExceeded, PurseExceeded, DuplicateHold.
+        """
         counters = [self._counter(cap) for cap in request.caps]
         self._check(request, counters)
+        purse = None if request.purse is None else self.purses.fitting(request.purse, request.charged)
         distinct = dict.fromkeys(counters)
         ids = tuple([counter.id for counter in distinct])
-        hold_id = self._insert_hold(request, ids)
+        purse_id = None if purse is None else purse.id
+        hold_id = self._insert_hold(request, ids, purse_id)
         soft = self._soft_crossed(request, counters)
         for cap, counter in zip(request.caps, counters, strict=True):
             counter.limit_max = max(counter.limit_max, cap.limit)
         for counter in distinct:
             counter.held += (request.list or 0) if counter.of_list else request.charged
             self._dirty[counter] = None
-        return Hold(hold_id, request, soft, counters=ids)
+        if purse is not None:
+            self.purses.hold(purse, request.charged)
+        return Hold(hold_id, request, soft, counters=ids, purse_id=purse_id)
 
     def _check(self, request: HoldRequest, counters: list[Counter]) -> None:
         exceeded = []
@@ -171,11 +145,12 @@ class Books:
         if exceeded:
             raise CapExceeded(tuple(sorted(exceeded, key=lambda state: state.cap.limit - state.spent - state.held)))
 
-    def _insert_hold(self, request: HoldRequest, counters: tuple[int, ...]) -> int:
+    def _insert_hold(self, request: HoldRequest, counters: tuple[int, ...], purse_id: int | None) -> int:
         try:
             cursor = self._execute(
                 "INSERT INTO holds (exchange_id, boot, state, key_id, user, team, organisation, model, operation,"
-                " held_charged, held_list, counters, at_ms) VALUES (?,?,0,?,?,?,?,?,?,?,?,?,?)",
+                " held_charged, held_list, counters, at_ms, purse, input_charged, price_source)"
+                " VALUES (?,?,0,?,?,?,?,?,?,?,?,?,?,?,?,?)",
                 (
                     request.exchange_id,
                     self.boot,
@@ -189,6 +164,9 @@ class Books:
                     request.list,
                     str(list(counters)),
                     request.at_ms,
+                    purse_id,
+                    request.input_charged,
+                    request.price_source,
                 ),
             )
         except sqlite3.IntegrityError as error:
@@ -212,8 +190,17 @@ class Books:
         """Note that an upstream is about to be called. Raises HoldNotOpen."""
         self._move(attempt.hold_id, "UPDATE holds SET state=max(state, 1) WHERE id=? AND state<3")
         self._execute(
-            "INSERT INTO attempts (hold_id, number, upstream, upstream_model, role, started_ms) VALUES (?,?,?,?,?,?)",
-            (attempt.hold_id, attempt.number, attempt.upstream, attempt.upstream_model, attempt.role, at_ms),
+            "INSERT INTO attempts (hold_id, number, upstream, upstream_model, role, started_ms, partner)"
+            " VALUES (?,?,?,?,?,?,?)",
+            (
+                attempt.hold_id,
+                attempt.number,
+                attempt.upstream,
+                attempt.upstream_model,
+                attempt.role,
+                at_ms,
+                attempt.partner,
+            ),
         )
 
     def commit_hold(self, hold_id: int) -> None:
@@ -230,22 +217,28 @@ class Books:
         Attempts that the settlement does not name end as `unreported`.
         """
         request = hold.request
-        charged, list_ = settlement.charged, settlement.list
-        self._end(hold.id, State.SETTLED, charged, list_, settlement.outcome, settlement.at_ms)
+        charged, list_, at_ms = settlement.charged, settlement.list, settlement.at_ms
+        paid = None if hold.purse_id is None else _paid(settlement, request.charged)
+        self._end(hold.id, State.SETTLED, charged, list_, paid, settlement.outcome, at_ms)
         self._count(hold.counters, request.charged, request.list or 0, charged, list_ or 0)
-        self._pay(hold.id, request.team, request.charged, charged, "charged", settlement.at_ms)
+        if hold.purse_id is not None and paid is not None:
+            over = max(0, charged - request.charged)
+            self.purses.end(hold.purse_id, hold.id, held=request.charged, paid=paid, overage=over, at_ms=at_ms)
+        self._pay(hold.id, request.team, request.charged, charged, paid or 0, "charged", at_ms)
         if list_:
-            self._pay(hold.id, request.team, request.list or 0, list_, "list", settlement.at_ms)
+            self._pay(hold.id, request.team, request.list or 0, list_, 0, "list", at_ms)
         for end in settlement.attempts:
             self._end_attempt(hold.id, end)
         if len(settlement.attempts) < hold.attempts:
-            self._close_attempts(hold.id, unreported, settlement.at_ms)
+            self._close_attempts(hold.id, unreported, at_ms)
         return charged > request.charged or (list_ or 0) > (request.list or 0)
 
     def release(self, hold: Hold, reason: str, at_ms: int) -> None:
         """End the hold without any cost. Raises HoldNotOpen."""
-        self._end(hold.id, State.RELEASED, 0, 0, reason, at_ms)
+        self._end(hold.id, State.RELEASED, 0, 0, None if hold.purse_id is None else 0, reason, at_ms)
         self._count(hold.counters, hold.request.charged, hold.request.list or 0, 0, 0)
+        if hold.purse_id is not None:
+            self.purses.end(hold.purse_id, hold.id, held=hold.request.charged, paid=0, overage=0, at_ms=at_ms)
         if hold.attempts:
             self._close_attempts(hold.id, reason, at_ms)
 
@@ -270,10 +263,12 @@ class Books:
             "UPDATE attempts SET outcome=?, ended_ms=? WHERE hold_id=? AND outcome IS NULL", (outcome, at_ms, hold_id)
         )
 
-    def _end(self, hold_id: int, state: State, charged: int, list_: int | None, outcome: str, at_ms: int) -> None:
+    def _end(
+        self, hold_id: int, state: State, charged: int, list_: int | None, paid: int | None, outcome: str, at_ms: int
+    ) -> None:
         ended = self._execute(
-            "UPDATE holds SET state=?, charged=?, list=?, outcome=?, ended_ms=? WHERE id=? AND state<3",
-            (int(state), charged, list_, outcome, at_ms, hold_id),
+            "UPDATE holds SET state=?, charged=?, list=?, paid=?, outcome=?, ended_ms=? WHERE id=? AND state<3",
+            (int(state), charged, list_, paid, outcome, at_ms, hold_id),
         ).rowcount
         if ended != 1:
             raise HoldNotOpen(f"hold {hold_id} has ended already")
@@ -289,17 +284,17 @@ class Books:
             self._dirty[counter] = None
 
     def _pay(
-        self, hold_id: int, team: str, held: int, spent: int, book: Literal["charged", "list"], at_ms: int
+        self, hold_id: int, team: str, held: int, spent: int, paid: int, book: Literal["charged", "list"], at_ms: int
     ) -> None:
+        """What the team owes of `spent`: up to the hold, less what its purse `paid`; the rest is our overage's."""
         kind = TransferKind.CHARGED if book == "charged" else TransferKind.LIST
-        income = self._account(book, "income" if book == "charged" else "providers")
-        if within := min(held, spent):
-            self._transfers.append((hold_id, kind, self._account(book, f"team:{team}"), income, within, at_ms))
+        income = "income" if book == "charged" else "providers"
+        if within := min(held, spent) - paid:
+            self._transfers.move(hold_id, kind, book, f"team:{team}", income, within, at_ms)
         if spent > held:
-            overage = self._account(book, f"overage:{team}")
-            self._transfers.append((hold_id, kind + 1, overage, income, spent - held, at_ms))
+            self._transfers.move(hold_id, kind + 1, book, f"overage:{team}", income, spent - held, at_ms)
 
-    # -- counters and accounts
+    # -- counters
 
     def cap_state(self, cap: Cap) -> CapState:
         """Where a cap stands; an unused one needs no row."""
@@ -342,20 +337,14 @@ class Books:
             counter = self._counters[counter_id] = Counter(row)
         return counter
 
-    def _account(self, book: str, name: str) -> int:
-        key = (book, name)
-        account = self._accounts.get(key)
-        if account is None:
-            if len(self._accounts) >= ACCOUNTS_CACHED_MAX:
-                self._accounts.clear()
-            self._execute("INSERT OR IGNORE INTO accounts (book, name) VALUES (?,?)", key)
-            (account,) = self._execute("SELECT id FROM accounts WHERE book=? AND name=?", key).fetchone()
-            self._accounts[key] = account
-        return int(account)
-
 
 def _state(cap: Cap, counter: Counter) -> CapState:
     return CapState(cap, Nano(counter.spent), Nano(counter.held))
+
+
+def _paid(settlement: Settlement, held: int) -> int:
+    wanted = settlement.charged if settlement.paid is None else min(settlement.paid, settlement.charged)
+    return min(wanted, held)
 
 
 def _tokens(usage: Usage | None) -> tuple[int | None, ...]:

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from enum import IntEnum
 from typing import Any, ClassVar
 
-from proxy.ledger.api import Attempt, Cap, CapState, Hold, HoldRequest, Settlement
+from proxy.ledger.api import Attempt, Cap, CapState, Grant, Hold, HoldRequest, Purse, PurseState, Settlement
 from proxy.ledger.books import Books
 
 
@@ -122,6 +122,33 @@ class Reading(Operation):
 
     def apply(self, books: Books) -> None:
         self.result = tuple([books.cap_state(cap) for cap in self.caps])
+
+
+class Granting(Operation):
+    """Put money into a purse; the result is where it then stands, and whether that happened only now."""
+
+    __slots__ = ("grant",)
+    durability = Durability.FULL
+
+    def __init__(self, grant: Grant, future: asyncio.Future[tuple[PurseState, bool]]) -> None:
+        super().__init__(future)
+        self.grant = grant
+
+    def apply(self, books: Books) -> None:
+        self.result = books.purses.grant(self.grant)
+
+
+class ReadingPurses(Operation):
+    """Where purses stand; the result is a tuple of PurseState."""
+
+    __slots__ = ("purses",)
+
+    def __init__(self, purses: tuple[Purse, ...], future: asyncio.Future[tuple[PurseState, ...]]) -> None:
+        super().__init__(future)
+        self.purses = purses
+
+    def apply(self, books: Books) -> None:
+        self.result = tuple([books.purses.state(purse) for purse in self.purses])
 
 
 class Flushing(Operation):

@@ -10,20 +10,22 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
+from proxy.ledger.partners import SERVED
 from proxy.ledger.windows import window_bounds
 
 HOLDS_PER_TRANSACTION_MAX: Final = 200
 """Short transactions: proxies go on writing between them."""
 _FOLDED_KIND: Final = 10
 """Added to the kind of a hold's transfer for that of its day."""
-_Old = tuple[int, int, int, str, str, str, str, int, int, int, int, str]
+_Old = tuple[int, int, int, str, str, str, str, int, int, int, int, str, int | None, int]
 
 
 def prune(connection: sqlite3.Connection, *, before_ms: int, zone: ZoneInfo) -> int:
     """Fold ended holds made before `before_ms`, their attempts and transfers; says how many holds.
 
-    The newest hold always stays, so that ids are never given twice. Days are those of `zone`. The connection is
-    the caller's own, never a running ledger's.
+    What purses have paid stays provable, and what partners have served stays in their statements. The newest hold
+    always stays, so that ids are never given twice. Days are those of `zone`. The connection is the caller's own,
+    never a running ledger's.
     """
     pruned = 0
     while True:
@@ -44,17 +46,21 @@ def prune(connection: sqlite3.Connection, *, before_ms: int, zone: ZoneInfo) -> 
 
 
 def _fold(connection: sqlite3.Connection, hold: _Old, zone: ZoneInfo) -> None:
-    hold_id, at_ms, state, team, user, key_id, model, charged, list_, over, list_over, counters = hold
+    hold_id, at_ms, state, team, user, key_id, model, charged, list_, over, list_over, counters, purse, paid = hold
     if state == 3:
         start, _ = window_bounds("day", at_ms, zone)
         tokens = connection.execute(_TOKENS, (hold_id,)).fetchone()
         (day,) = connection.execute(
-            _DAY, (start, team, user, key_id, model, *tokens, charged, list_, over, list_over)
+            _DAY, (start, team, user, key_id, model, *tokens, charged, list_, over, list_over, paid)
         ).fetchone()
         connection.execute(_MOVE, (day, _FOLDED_KIND, start, hold_id))
         for counter in orjson.loads(counters):
             connection.execute(_COUNT, (list_, charged, list_over, over, counter))
-    for table, column in (("transfers", "kind <= 4 AND origin"), ("attempts", "hold_id"), ("holds", "id")):
+        if purse is not None:
+            connection.execute(_PAY, (purse, start, hold_id))
+            connection.execute(_PURSE, (paid, over, purse))
+        connection.execute(_PARTNER_DAY, (start, hold_id))
+    for table, column in (("transfers", "kind <= 5 AND origin"), ("attempts", "hold_id"), ("holds", "id")):
         connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (hold_id,))
 
 
@@ -69,7 +75,7 @@ def _drop_counters(connection: sqlite3.Connection, before_ms: int) -> None:
 
 _OLD: Final = """
 SELECT id, at_ms, state, team, user, key_id, model, charged, coalesce(list, 0), max(0, charged - held_charged),
-    max(0, coalesce(list, 0) - coalesce(held_list, 0)), counters
+    max(0, coalesce(list, 0) - coalesce(held_list, 0)), counters, purse, coalesce(paid, 0)
 FROM holds WHERE state >= 3 AND at_ms < ? AND id < (SELECT max(id) FROM holds) ORDER BY id LIMIT ?
 """
 _TOKENS: Final = """
@@ -78,13 +84,13 @@ SELECT coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0), coalesce
 """
 _DAY: Final = """
 INSERT INTO days (at_ms, team, user, key_id, model, requests, input_tokens, output_tokens, cached_tokens,
-    reasoning_tokens, charged, list, charged_overage, list_overage) VALUES (?,?,?,?,?,1,?,?,?,?,?,?,?,?)
+    reasoning_tokens, charged, list, charged_overage, list_overage, paid) VALUES (?,?,?,?,?,1,?,?,?,?,?,?,?,?,?)
 ON CONFLICT (at_ms, team, user, key_id, model) DO UPDATE SET requests = requests + 1,
     input_tokens = input_tokens + excluded.input_tokens, output_tokens = output_tokens + excluded.output_tokens,
     cached_tokens = cached_tokens + excluded.cached_tokens,
     reasoning_tokens = reasoning_tokens + excluded.reasoning_tokens, charged = charged + excluded.charged,
     list = list + excluded.list, charged_overage = charged_overage + excluded.charged_overage,
-    list_overage = list_overage + excluded.list_overage
+    list_overage = list_overage + excluded.list_overage, paid = paid + excluded.paid
 RETURNING id
 """
 _MOVE: Final = """
@@ -95,4 +101,18 @@ ON CONFLICT (origin, kind) DO UPDATE SET amount = amount + excluded.amount
 _COUNT: Final = """
 UPDATE counters SET folded = folded + CASE basis WHEN 'list' THEN ?1 ELSE ?2 END,
     folded_overage = folded_overage + CASE basis WHEN 'list' THEN ?3 ELSE ?4 END WHERE id = ?5
+"""
+_PAY: Final = """
+INSERT INTO transfers (origin, kind, debit, credit, amount, at_ms)
+SELECT ?1, 15, debit, credit, amount, ?2 FROM transfers WHERE origin = ?3 AND kind = 5
+ON CONFLICT (origin, kind) DO UPDATE SET amount = amount + excluded.amount
+"""
+_PURSE: Final = "UPDATE purses SET folded = folded + ?, folded_overage = folded_overage + ? WHERE id = ?"
+_PARTNER_DAY: Final = f"""
+INSERT INTO partner_days (at_ms, partner, upstream, requests, input_tokens, output_tokens, list, charged, revenue)
+SELECT ?1, partner, upstream, 1, input_tokens, output_tokens, list_cost, charged, revenue
+FROM ({SERVED}) WHERE hold_id = ?2
+ON CONFLICT (at_ms, partner, upstream) DO UPDATE SET requests = requests + 1,
+    input_tokens = input_tokens + excluded.input_tokens, output_tokens = output_tokens + excluded.output_tokens,
+    list = list + excluded.list, charged = charged + excluded.charged, revenue = revenue + excluded.revenue
 """

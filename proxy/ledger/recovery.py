@@ -1,4 +1,7 @@
-"""What becomes of the holds of a process that died: never dispatched, released; else settled in full."""
+"""What becomes of the holds of a process that died: never dispatched, released; else settled in full.
+
+In full against the caps; a purse pays for the input only, because nobody knows what came of the rest.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +88,9 @@ def _end(connection: sqlite3.Connection, books: Books, row: Any, state: State, a
     if state is State.HELD:
         books.release(hold, CRASHED, at_ms)
         return
-    books.settle(hold, Settlement(hold.request.charged, hold.request.list, (), CRASHED, at_ms), unreported=CRASHED)
+    request = hold.request
+    settlement = Settlement(request.charged, request.list, (), CRASHED, at_ms, paid=request.input_charged)
+    books.settle(hold, settlement, unreported=CRASHED)
     # The hold was for its dearest attempt and nobody knows which one cost what: the last one bears it.
     connection.execute(
         "UPDATE attempts SET list_cost=? WHERE hold_id=? AND number=?", (hold.request.list, hold.id, hold.attempts)
@@ -105,5 +110,12 @@ def _hold(row: Any) -> Hold:
         list=None if row["held_list"] is None else Nano(row["held_list"]),
         caps=(),
         at_ms=row["at_ms"],
+        input_charged=Nano(row["input_charged"]),
     )
-    return Hold(row["id"], request, attempts=row["attempts"], counters=tuple(orjson.loads(row["counters"])))
+    return Hold(
+        row["id"],
+        request,
+        attempts=row["attempts"],
+        counters=tuple(orjson.loads(row["counters"])),
+        purse_id=row["purse"],
+    )

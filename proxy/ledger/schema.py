@@ -2,7 +2,8 @@
 
 Amounts are nano-dollars, times milliseconds since the epoch. A hold's `counters` is a JSON list of the ids of
 the counters it counts in; what it counts there (charged or list) is the counter's own `basis`. `folded` is what a
-counter has spent by holds that were pruned into `days`.
+counter has spent, or a purse has paid, by holds that were pruned into `days`. What a purse has set aside for a hold
+is the hold's `held_charged`. `price_source` is NULL in holds of version 1, which did not keep it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Final
 
 DATABASE_NAME: Final = "tollway.db"
 """Name of the file in the state folder."""
-VERSION: Final = 1
+VERSION: Final = 2
 BUSY_MILLISECONDS_MAX: Final = 5_000
 """How long a statement waits for another process's write before it fails."""
 CACHED_STATEMENTS_MAX: Final = 128
@@ -61,7 +62,11 @@ CREATE TABLE IF NOT EXISTS holds (
     counters TEXT NOT NULL,
     at_ms INTEGER NOT NULL,
     ended_ms INTEGER,
-    outcome TEXT
+    outcome TEXT,
+    purse INTEGER,
+    input_charged INTEGER NOT NULL DEFAULT 0 CHECK (input_charged >= 0),
+    paid INTEGER CHECK (paid >= 0),
+    price_source TEXT
 ) STRICT;
 CREATE TABLE IF NOT EXISTS attempts (
     hold_id INTEGER NOT NULL,
@@ -81,6 +86,7 @@ CREATE TABLE IF NOT EXISTS attempts (
     counted INTEGER,
     list_cost INTEGER,
     ended_ms INTEGER,
+    partner TEXT,
     PRIMARY KEY (hold_id, number)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS accounts (
@@ -114,8 +120,44 @@ CREATE TABLE IF NOT EXISTS days (
     list INTEGER NOT NULL,
     charged_overage INTEGER NOT NULL,
     list_overage INTEGER NOT NULL,
+    paid INTEGER NOT NULL DEFAULT 0,
     UNIQUE (at_ms, team, user, key_id, model)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS purses (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    scope TEXT NOT NULL,
+    scope_id TEXT NOT NULL,
+    wallet TEXT NOT NULL,
+    granted INTEGER NOT NULL DEFAULT 0,
+    spent INTEGER NOT NULL DEFAULT 0 CHECK (spent >= 0),
+    held INTEGER NOT NULL DEFAULT 0 CHECK (held >= 0),
+    overage INTEGER NOT NULL DEFAULT 0,
+    folded INTEGER NOT NULL DEFAULT 0,
+    folded_overage INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (scope, scope_id, wallet),
+    CHECK (spent + held <= granted)
+) STRICT;
+CREATE TABLE IF NOT EXISTS grants (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    purse INTEGER NOT NULL,
+    amount INTEGER NOT NULL CHECK (amount <> 0),
+    note TEXT NOT NULL,
+    at_ms INTEGER NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS grants_by_purse ON grants (purse);
+CREATE TABLE IF NOT EXISTS partner_days (
+    at_ms INTEGER NOT NULL,
+    partner TEXT NOT NULL,
+    upstream TEXT NOT NULL,
+    requests INTEGER NOT NULL,
+    input_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    list INTEGER NOT NULL,
+    charged INTEGER NOT NULL,
+    revenue INTEGER NOT NULL,
+    PRIMARY KEY (at_ms, partner, upstream)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS keys (
     digest BLOB PRIMARY KEY,
     id TEXT NOT NULL,
@@ -138,6 +180,16 @@ CREATE TABLE IF NOT EXISTS key_generation (
 ) STRICT;
 INSERT OR IGNORE INTO key_generation VALUES (1, 0);
 """
+_FROM_1: Final = """
+ALTER TABLE holds ADD COLUMN purse INTEGER;
+ALTER TABLE holds ADD COLUMN input_charged INTEGER NOT NULL DEFAULT 0 CHECK (input_charged >= 0);
+ALTER TABLE holds ADD COLUMN paid INTEGER CHECK (paid >= 0);
+ALTER TABLE holds ADD COLUMN price_source TEXT;
+ALTER TABLE attempts ADD COLUMN partner TEXT;
+ALTER TABLE days ADD COLUMN paid INTEGER NOT NULL DEFAULT 0;
+"""
+_MIGRATIONS: Final = {0: _TABLES, 1: _TABLES + _FROM_1}
+"""From a file's version to what brings it to `VERSION`."""
 
 
 class SchemaTooNew(Exception):
@@ -174,17 +226,27 @@ def _make(path: Path) -> None:
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > VERSION:
-        connection.close()
-        raise SchemaTooNew(f"{path} was written by a newer Tollway (schema {version}, this one knows {VERSION})")
-    if version == VERSION:
+    if _version(connection, path) == VERSION:
         return
-    # SQLite does not wait for its lock while it changes the journal mode, so processes that start together do here.
+    # SQLite does not wait for its lock while it changes the journal mode, so processes that start together do here;
+    # whoever comes second finds the work done.
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version={VERSION}; COMMIT;")
+        version = _version(connection, path)
+        if version < VERSION:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.executescript(f"BEGIN IMMEDIATE; {_MIGRATIONS[version]} PRAGMA user_version={VERSION}; COMMIT;")
+    except sqlite3.Error:
+        connection.close()
+        raise
     finally:
         os.close(folder)
+
+
+def _version(connection: sqlite3.Connection, path: Path) -> int:
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version > VERSION:
+        connection.close()
+        raise SchemaTooNew(f"{path} was written by a newer Tollway (schema {version}, this one knows {VERSION})")
+    return version

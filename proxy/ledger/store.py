@@ -13,18 +13,22 @@ from zoneinfo import ZoneInfo
 from proxy.clock import Clock
 from proxy.errors import Refusal
 from proxy.ledger.alarms import AlarmMetrics, Alarms
-from proxy.ledger.api import Attempt, Cap, CapState, Hold, HoldRequest, Settlement
+from proxy.ledger.api import Attempt, Cap, CapState, Grant, Hold, HoldRequest, Purse, PurseState, Settlement
 from proxy.ledger.audit import Finding, audit
-from proxy.ledger.books import AMOUNT_NANO_MAX, Books, HoldNotOpen
+from proxy.ledger.books import Books
 from proxy.ledger.boots import FileLock, claim, sweeper_path
 from proxy.ledger.checkpoints import Checkpointer
+from proxy.ledger.checks import check_grant, check_request, is_possible, refused_grant
+from proxy.ledger.errors import GrantConflict, GrantTooLarge, HoldNotOpen
 from proxy.ledger.operations import (
     Committing,
     Dispatching,
     Flushing,
+    Granting,
     Holding,
     Operation,
     Reading,
+    ReadingPurses,
     Releasing,
     Settling,
 )
@@ -126,10 +130,10 @@ class SqliteLedger:
     # -- the contract
 
     async def hold(self, request: HoldRequest) -> Hold:
-        """See `Ledger.hold`. Raises CapExceeded, DuplicateHold, and Refusal `overloaded` or `unbounded_cost`."""
+        """See `Ledger.hold`. Raises DuplicateHold, too, and Refusal `overloaded` or `unbounded_cost`."""
         if len(self._unanswered) >= OPERATIONS_WAITING_MAX:
             raise Refusal("overloaded", "The ledger is behind. Try again in a second.", retry_after_seconds=1)
-        _check_amounts(request)
+        check_request(request)
         future: asyncio.Future[Hold] = asyncio.get_running_loop().create_future()
         self._submit(Holding(request, future))
         try:
@@ -140,12 +144,14 @@ class SqliteLedger:
                 self.release(future.result(), reason="abandoned", at_ms=self._clock.now_ms())
             raise
 
-    async def dispatch(self, hold: Hold, *, upstream: str, upstream_model: str, role: str = "answer") -> Attempt:
+    async def dispatch(
+        self, hold: Hold, *, upstream: str, upstream_model: str, role: str = "answer", partner: str | None = None
+    ) -> Attempt:
         """See `Ledger.dispatch`. Raises HoldNotOpen."""
         if hold.ended:
             raise HoldNotOpen(f"hold {hold.id} has ended already")
         hold.attempts += 1
-        attempt = Attempt(hold.id, hold.attempts, upstream, upstream_model, role)
+        attempt = Attempt(hold.id, hold.attempts, upstream, upstream_model, role, partner)
         future: asyncio.Future[Attempt] = asyncio.get_running_loop().create_future()
         self._submit(Dispatching(attempt, self._clock.now_ms(), future))
         return await future
@@ -172,6 +178,23 @@ class SqliteLedger:
         """See `Ledger.cap_states`."""
         future: asyncio.Future[tuple[CapState, ...]] = asyncio.get_running_loop().create_future()
         self._submit(Reading(caps, future))
+        return await future
+
+    async def grant(self, grant: Grant) -> PurseState:
+        """See `Ledger.grant`. Raises Refusal `invalid_request`, too, for an impossible amount, id or note."""
+        check_grant(grant)
+        future: asyncio.Future[tuple[PurseState, bool]] = asyncio.get_running_loop().create_future()
+        self._submit(Granting(grant, future))
+        try:
+            state, _ = await future
+        except (GrantConflict, GrantTooLarge) as error:
+            raise refused_grant(error) from error
+        return state
+
+    async def purse_states(self, purses: tuple[Purse, ...]) -> tuple[PurseState, ...]:
+        """See `Ledger.purse_states`."""
+        future: asyncio.Future[tuple[PurseState, ...]] = asyncio.get_running_loop().create_future()
+        self._submit(ReadingPurses(purses, future))
         return await future
 
     async def flush(self) -> None:
@@ -309,7 +332,7 @@ class SqliteLedger:
                 self.alarms.overage(hold, operation.settlement)
 
     def _checked(self, hold: Hold, settlement: Settlement) -> Settlement:
-        if 0 <= settlement.charged <= AMOUNT_NANO_MAX and 0 <= (settlement.list or 0) <= AMOUNT_NANO_MAX:
+        if is_possible(settlement):
             return settlement
         self.alarms.invalid_amount(hold, settlement)
         request = hold.request
@@ -342,20 +365,6 @@ class SqliteLedger:
         for operation in list(self._unanswered):
             operation.error = unwritable(LedgerClosed("the ledger's writer has failed"))
         self._answer(list(self._unanswered))
-
-
-def _check_amounts(request: HoldRequest) -> None:
-    if request.charged < 0 or (request.list is not None and request.list < 0):
-        raise ValueError("a hold is zero or more")
-    if max(request.charged, request.list or 0) > AMOUNT_NANO_MAX:
-        raise Refusal(
-            "unbounded_cost", "This request could cost more than the ledger can hold. Lower its output limit."
-        )
-    if request.list is None and any(cap.basis.value == "list" for cap in request.caps):
-        raise Refusal(
-            "unbounded_cost",
-            f"A cap here counts list cost and the model '{request.model}' has no list price. Use a priced model.",
-        )
 
 
 def _counts(recovered: Recovered) -> dict[str, Nano | int]:

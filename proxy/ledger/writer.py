@@ -9,8 +9,9 @@ from queue import Empty, SimpleQueue
 from typing import Final
 
 from proxy.errors import Refusal
-from proxy.ledger.api import CapExceeded
-from proxy.ledger.books import Books, LedgerError, StaleCounters
+from proxy.ledger.api import CapExceeded, PurseExceeded
+from proxy.ledger.books import Books
+from proxy.ledger.errors import LedgerError, StaleCounters
 from proxy.ledger.operations import Durability, Operation
 
 BATCH_OPERATIONS_MAX: Final = 256
@@ -129,7 +130,7 @@ class Writer(threading.Thread):
             try:
                 operation.error = None
                 operation.apply(books)
-            except (CapExceeded, LedgerError) as error:
+            except (CapExceeded, PurseExceeded, LedgerError) as error:
                 operation.error = error
         books.commit()
 

@@ -10,7 +10,18 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from proxy.ledger.api import Attempt, AttemptOutcome, Basis, Cap, Hold, HoldRequest, Settlement
+from proxy.ledger.api import (
+    Attempt,
+    AttemptOutcome,
+    Basis,
+    Cap,
+    Grant,
+    Hold,
+    HoldRequest,
+    Purse,
+    PurseState,
+    Settlement,
+)
 from proxy.ledger.schema import connect
 from proxy.ledger.spend import SpendRow, spend
 from proxy.ledger.store import SqliteLedger
@@ -54,16 +65,34 @@ def request(charged: int = 100, *caps: Cap, **changes: Any) -> HoldRequest:
         "list": Nano(charged),
         "caps": caps,
         "at_ms": 1000,
+        "price_source": "models.yaml 2026-11-01",
     }
     return HoldRequest(**{**fields, **changes})
 
 
-async def dispatched(ledger: SqliteLedger, wanted: HoldRequest) -> tuple[Hold, Attempt]:
+PURSE = Purse("team", "red")
+
+
+def paying(charged: int, *caps: Cap, **changes: Any) -> HoldRequest:
+    """As `request`, paid from the team's balance, a tenth of it for the input."""
+    return request(charged, *caps, **{"purse": PURSE, "input_charged": Nano(charged // 10), **changes})
+
+
+async def put_in(ledger: SqliteLedger, amount: int, purse: Purse = PURSE, **changes: Any) -> PurseState:
+    fields = {"id": f"grant-{next(_numbers)}", "purse": purse, "amount": Nano(amount), "note": "", "at_ms": 500}
+    return await ledger.grant(Grant(**{**fields, **changes}))
+
+
+async def dispatched(
+    ledger: SqliteLedger, wanted: HoldRequest, *, upstream: str = "openai", partner: str | None = None
+) -> tuple[Hold, Attempt]:
     hold = await ledger.hold(wanted)
-    return hold, await ledger.dispatch(hold, upstream="openai", upstream_model="gpt-4o-2024")
+    return hold, await ledger.dispatch(hold, upstream=upstream, upstream_model="gpt-4o-2024", partner=partner)
 
 
-def settlement(charged: int, *attempts: Attempt, list_: int | None = -1, at_ms: int = 2000) -> Settlement:
+def settlement(
+    charged: int, *attempts: Attempt, list_: int | None = -1, at_ms: int = 2000, paid: int | None = None
+) -> Settlement:
     """The last attempt bears the list cost (as charged unless given), the others none."""
     listed = None if list_ is None else Nano(charged if list_ == -1 else list_)
     ends = tuple(
@@ -77,7 +106,7 @@ def settlement(charged: int, *attempts: Attempt, list_: int | None = -1, at_ms: 
         )
         for attempt in attempts
     )
-    return Settlement(Nano(charged), listed, ends, "served", at_ms)
+    return Settlement(Nano(charged), listed, ends, "served", at_ms, None if paid is None else Nano(paid))
 
 
 def rows(path: Path, query: str, *values: Any) -> list[Any]:
@@ -117,9 +146,9 @@ def report(path: Path, by: str, since_ms: int = 0, until_ms: int = FOREVER) -> l
         return spend(connection, by, since_ms=since_ms, until_ms=until_ms, zone=BERLIN)
 
 
-async def serve(
-    ledger: SqliteLedger, cost: int, text: str = "2026-07-01T12:00", fold: int = 0, **changes: object
-) -> None:
+async def serve(ledger: SqliteLedger, cost: int, text: str = "2026-07-01T12:00", fold: int = 0, **changes: Any) -> None:
     at = ms(text, fold=fold)
-    hold, attempt = await dispatched(ledger, request(100, *changes.pop("caps", ()), at_ms=at, **changes))
-    ledger.settle(hold, settlement(cost, attempt, at_ms=at + 5000))
+    ends = {key: changes.pop(key) for key in ("upstream", "partner") if key in changes}
+    paid = changes.pop("paid", None)
+    hold, attempt = await dispatched(ledger, request(100, *changes.pop("caps", ()), at_ms=at, **changes), **ends)
+    ledger.settle(hold, settlement(cost, attempt, at_ms=at + 5000, paid=paid))

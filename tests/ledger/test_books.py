@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from proxy.ledger import books as books_module
+from proxy.ledger import transfers as transfers_module
 from proxy.ledger.api import CapExceeded
+from proxy.ledger.errors import StaleCounters
 from tests.ledger.making import cap, dispatched, opened, request, rows, settlement
 
 
@@ -33,7 +35,7 @@ async def test_counters_that_never_agree_fail_closed(path: Path, monkeypatch: py
     ledger = opened(path)
 
     def unequal(self: books_module.Books) -> None:
-        raise books_module.StaleCounters("always")
+        raise StaleCounters("always")
 
     with monkeypatch.context() as patch:
         patch.setattr(books_module.Books, "_write_counters", unequal)
@@ -83,7 +85,7 @@ async def test_free_exchanges_move_no_money(path: Path) -> None:
 async def test_what_is_remembered_is_bounded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counters and accounts are forgotten past their limit, and found again."""
     monkeypatch.setattr(books_module, "COUNTERS_CACHED_MAX", 3)
-    monkeypatch.setattr(books_module, "ACCOUNTS_CACHED_MAX", 3)
+    monkeypatch.setattr(transfers_module, "ACCOUNTS_CACHED_MAX", 3)
     ledger = opened(path)
     for _ in range(2):
         for number in range(10):
@@ -92,7 +94,7 @@ async def test_what_is_remembered_is_bounded(path: Path, monkeypatch: pytest.Mon
             ledger.settle(hold, settlement(10, attempt))
             await ledger.flush()
     assert len(ledger._books._counters) <= 5
-    assert len(ledger._books._accounts) <= 4
+    assert len(ledger._books._transfers._accounts) <= 4
     assert rows(path, "SELECT DISTINCT spent FROM counters") == [(20,)]
     assert await ledger.audit() == []
     await ledger.close()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
 from proxy.ledger.api import Basis, Cap, CapExceeded, Hold
-from proxy.ledger.books import HoldNotOpen
+from proxy.ledger.errors import HoldNotOpen
 from proxy.ledger.store import SqliteLedger
 from proxy.pricing.money import Nano
 from tests.ledger.making import cap, crash, opened, request, rows, settlement

@@ -12,7 +12,7 @@ import pytest
 from proxy.errors import Refusal
 from proxy.ledger import store
 from proxy.ledger.api import Basis, CapExceeded, CapState, Hold
-from proxy.ledger.books import AMOUNT_NANO_MAX, DuplicateHold, HoldNotOpen
+from proxy.ledger.errors import AMOUNT_NANO_MAX, DuplicateHold, HoldNotOpen
 from proxy.ledger.operations import Operation
 from proxy.ledger.store import BootTaken, LedgerClosed, SqliteLedger
 from proxy.pricing.money import Nano

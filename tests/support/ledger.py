@@ -35,8 +35,10 @@ class MemoryLedger:
         states = (CapState(cap, Nano(self.spent.get(cap.scope, 0)), charged) for cap in caps)
         return tuple(s for s in states if s.cap.soft_limit is not None and s.spent + s.held > s.cap.soft_limit)
 
-    async def dispatch(self, hold: Hold, *, upstream: str, upstream_model: str, role: str = "answer") -> Attempt:
-        attempt = Attempt(hold.id, len(self.attempts) + 1, upstream, upstream_model, role)
+    async def dispatch(
+        self, hold: Hold, *, upstream: str, upstream_model: str, role: str = "answer", partner: str | None = None
+    ) -> Attempt:
+        attempt = Attempt(hold.id, len(self.attempts) + 1, upstream, upstream_model, role, partner)
         self.attempts.append(attempt)
         return attempt
 
