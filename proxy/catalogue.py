@@ -106,8 +106,10 @@ class Model:
     """Served by a customer's own upstream key: charged 0, its list cost recorded where it is known."""
 
     def list_rates(self, candidate: Candidate) -> Rates | None:
-        """What `candidate` costs at list."""
-        return self.rates if candidate.cost is None else candidate.cost
+        """What `candidate` costs at list; None where nobody knows."""
+        if candidate.cost is not None or self.byo:
+            return candidate.cost
+        return self.rates
 
     def context_of(self, candidate: Candidate) -> int:
         """Most tokens `candidate` takes, input and output together; 0: not known."""

@@ -17,6 +17,7 @@ from fastapi.routing import APIRoute
 from pydantic import ValidationError
 
 from proxy import discovery
+from proxy.byo import ByoStore
 from proxy.cap_windows import present
 from proxy.capture import CaptureTable
 from proxy.chain import ChainError, check, compose, compose_observers
@@ -69,6 +70,7 @@ class Services:
     counters: Counters
     upstreams: PooledClient
     states: UpstreamStates
+    byo: ByoStore
     generation: Generation
 
 
@@ -90,13 +92,16 @@ def build_plugins(generation: Generation, services: Any) -> list[Plugin[Any]]:
 
 def endpoints_of(plugins: Iterable[Plugin[Any]]) -> Iterator[KnownPath]:
     """The paths of the plugins' own endpoints, as the operation table knows them. Raises StartError."""
+    methods: dict[str, set[str]] = {}
     for plugin in plugins:
         router = plugin.router()
         for route in router.routes if router is not None else ():
             if not isinstance(route, APIRoute) or not is_template(route.path) or MODEL in route.path:
                 path = getattr(route, "path", route)
                 raise StartError(f"plugin '{plugin.name}': its endpoint {path!r} is not a plain lower-case path")
-            yield KnownPath(route.path, LOCAL, tuple(sorted(route.methods or ())))
+            methods.setdefault(route.path, set()).update(route.methods or ())
+    for path, answered in methods.items():
+        yield KnownPath(path, LOCAL, tuple(sorted(answered)))
 
 
 class Gateway:
@@ -142,9 +147,10 @@ class Gateway:
         self.client = PooledClient()
         self.states = UpstreamStates(self.clock, self.client.in_flight)
         generation = self.generation = await self._with_demo(generation)
+        self.byo = ByoStore(database, self.clock, generation)
         self.services = Services(
             self.clock, self.log, self.metrics, self.ledger, self.keys, Counters(self.clock), self.client,
-            self.states, generation,
+            self.states, self.byo, generation,
         )  # fmt: skip
         self.plugins = build_plugins(generation, self.services)
         for plugin in self.plugins:
@@ -162,6 +168,7 @@ class Gateway:
         loop = asyncio.get_running_loop()
         watches = [
             loop.create_task(self.keys.watch(), name="key-watch"),
+            loop.create_task(self.byo.watch(), name="byo-watch"),
             loop.create_task(watch_caps(self), name="caps-watch"),
         ]
         seconds = self.generation.file.reload_seconds
@@ -180,6 +187,7 @@ class Gateway:
         capture = CaptureTable(generation.capture)
         self.generation = self.services.generation = generation
         self._capture = capture
+        self.byo.follow(generation)
         for plugin in self.plugins:
             plugin.follow(generation)
 
@@ -199,7 +207,7 @@ class Gateway:
         self._policy = CapturePolicy(lambda: self.generation, lambda: self._capture, self.keys)
         routers = [router for plugin in self.plugins if (router := plugin.router()) is not None]
         self._operations = OperationTable(endpoints_of(self.plugins))
-        health = public.router(lambda: self.ready)
+        health = public.router(lambda: self.ready, self.byo.models)
         public_app = public.application("Tollway", [health, *routers])
         admin_app = public.application(
             "Tollway admin",
@@ -325,6 +333,7 @@ class Gateway:
             task.cancel()
         await self.ledger.close()
         self.keys.close()
+        self.byo.close()
 
     async def _close_engine(self, hurry: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from proxy import __version__
 from proxy.catalogue import Model
-from proxy.endpoints.access import listed_models
+from proxy.endpoints.access import is_callable, keyholder, listed_models
 from proxy.endpoints.bridge import EXCHANGE
 from proxy.errors import Refusal
 from proxy.exchange import Exchange
@@ -56,9 +56,17 @@ async def _invalid(_: Request, error: Exception) -> Response:
     return Response(refusal.envelope(), 400, refusal.wire_headers())
 
 
-def router(ready: Callable[[], bool]) -> APIRouter:
-    """`/health`, `/v1/health`, `/v1/models`. `ready` is False while starting and draining."""
+def router(ready: Callable[[], bool], own_models: Callable[[str], dict[str, Model]] = lambda team: {}) -> APIRouter:
+    """`/health`, `/v1/health`, `/v1/models`.
+
+    `ready` is False while starting and draining; `own_models` gives the byo-* aliases of a team.
+    """
     routes = APIRouter()
+
+    def visible(exchange: Exchange) -> dict[str, Model]:
+        identity = keyholder(exchange)
+        own = {} if identity is None else own_models(identity.team)
+        return listed_models(exchange) | {name: model for name, model in own.items() if is_callable(exchange, model)}
 
     @routes.get("/health")
     @routes.get("/v1/health")
@@ -75,14 +83,14 @@ def router(ready: Callable[[], bool]) -> APIRouter:
         """The models the caller can call, in OpenAI's shape."""
         exchange: Exchange = request.scope[EXCHANGE]
         owner = exchange.generation.owner
-        listed = [_entry(name, model, owner) for name, model in listed_models(exchange).items()]
+        listed = [_entry(name, model, owner) for name, model in visible(exchange).items()]
         return json_answer({"object": "list", "data": listed})
 
     @routes.get("/v1/models/{name:path}")
     async def model(name: str, request: Request) -> Response:
         """One of them."""
         exchange: Exchange = request.scope[EXCHANGE]
-        found = listed_models(exchange).get(name)
+        found = visible(exchange).get(name)
         if found is None:
             raise Refusal(
                 "model_not_available", f"There is no model '{name}' for you. GET /v1/models lists them.", param="model"

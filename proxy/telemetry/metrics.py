@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from proxy.ledger.api import CapState
 
 NONE: Final = "none"
+BYO: Final = "byo"
+"""Stands for every upstream and every model that a customer registered."""
+_BYO_PREFIXES: Final = ("byo:", "byo-")
 FIRST_BYTE_BOUNDS: Final = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 TOTAL_BOUNDS: Final = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 1800.0)
 """Seconds."""
@@ -107,6 +110,9 @@ class Metrics:
         )  # fmt: skip
         self.circuits_open = Gauges(
             "tollway_circuits_open", "Circuits of an upstream's models that are not closed.", ("upstream",)
+        )
+        self.repeats = Counters(
+            "tollway_repeated_answers", "Requests answered with the answer of an identical one.", ("source",)
         )
         self.caps_left = Gauges(
             "tollway_cap_left_usd", "What is left of a team's cap in its present window.", ("team", "window", "basis"),
@@ -239,6 +245,10 @@ class Metrics:
         """A second candidate was called at once; `outcome` is won, lost or cancelled."""
         self._hedges.labels(_known(model, self._models), outcome).inc()
 
+    def repeated(self, source: str) -> None:
+        """A request was answered from memory, or with its twin's answer: `source` is memory or twin."""
+        self.repeats.series(source).value += 1
+
     def set_caps(self, states: Iterable[CapState]) -> None:
         """Show where these caps stand; only those of known teams are shown."""
         for state in states:
@@ -270,7 +280,10 @@ class Metrics:
 
 
 def _known(name: str, names: set[str]) -> str:
-    return name if name in names else OTHER
+    """A label out of a bounded set: customers' own upstreams and models are one."""
+    if name in names:
+        return name
+    return BYO if name.startswith(_BYO_PREFIXES) else OTHER
 
 
 def _status(status: int) -> str:

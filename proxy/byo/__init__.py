@@ -1,0 +1,12 @@
+"""Customers' own upstream keys: registered by team, encrypted at rest, served as `byo-*` models that are charged 0."""
+
+from __future__ import annotations
+
+from proxy.byo.cipher import new_key
+from proxy.byo.registrations import ALIAS_PREFIX, Invalid, Registration, Wanted
+from proxy.byo.store import ByoStore, NoEncryptionKey, Rekeyed, TooMany, UnknownAlias
+
+__all__ = [
+    "ALIAS_PREFIX", "ByoStore", "Invalid", "NoEncryptionKey", "Registration", "Rekeyed", "TooMany", "UnknownAlias",
+    "Wanted", "new_key",
+]  # fmt: skip
