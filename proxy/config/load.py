@@ -8,13 +8,15 @@ from typing import Final
 
 from pydantic import BaseModel, ValidationError
 
+from proxy.clock import SystemClock
 from proxy.config.byo import build_byo
 from proxy.config.captures import build_capture
 from proxy.config.chain import build_chain
 from proxy.config.expansion import expand_document
 from proxy.config.listeners import build_listeners
+from proxy.config.model_entries import ModelsFile
 from proxy.config.models import build_models
-from proxy.config.policies import CaptureFile, LimitsFile, ModelsFile, TeamsFile, TiersFile
+from proxy.config.policies import CaptureFile, LimitsFile, TeamsFile, TiersFile
 from proxy.config.problems import ConfigProblems, Marks, Problem, problems_of
 from proxy.config.problems import Path as KeyPath
 from proxy.config.rule_building import RuleBuilder
@@ -136,7 +138,12 @@ def _assemble(
         root=root,
     )
     catalogue = build_models(
-        models.model.models, models.marks.below("models"), problems, upstreams=upstreams, tiers=tiers.model.tiers
+        models.model,
+        models.marks,
+        problems,
+        upstreams=upstreams,
+        tiers=tiers.model.tiers,
+        at_ms=SystemClock.now_ms(),
     )
     hosts = build_capture(capture.model.capture, capture.marks.below("capture"), problems, upstreams=upstreams)
     rules = RuleBuilder(

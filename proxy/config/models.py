@@ -1,17 +1,22 @@
-"""The catalogue: aliases, candidates that are available, prices as exact integers."""
+"""The catalogue: aliases and lanes, candidates that are available, prices as exact integers."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Final
 
-from proxy.catalogue import Candidate, Model
-from proxy.config.policies import ModelEntry, PriceEntry
+from proxy.catalogue import CAPABILITIES, Candidate, Model, Strategy, Wallet
+from proxy.config.lanes import as_lane, lane_problems, widest
+from proxy.config.model_entries import CandidateEntry, ModelEntry, ModelsFile
+from proxy.config.prices import Prices
 from proxy.config.problems import Marks, Problem, near
 from proxy.config.upstreams import Upstreams
 from proxy.operations import BY_NAME, EMBEDDINGS
 from proxy.pricing.rates import Rates
 
+BYO_PREFIX: Final = "byo-"
+"""Names that begin like this are customers' own: no catalogue entry takes one."""
 _SERVABLE = tuple(name for name, operation in BY_NAME.items() if operation.priced)
 
 
@@ -23,51 +28,74 @@ class Models:
     unavailable: dict[str, str] = field(default_factory=dict)
     known: dict[str, Model] = field(default_factory=dict)
     """All of them with all their candidates, available or not."""
+    default_rate: Rates | None = None
 
 
 def build_models(
-    entries: Mapping[str, ModelEntry],
+    file: ModelsFile,
     marks: Marks,
     problems: list[Problem],
     *,
     upstreams: Upstreams,
     tiers: Collection[str],
+    at_ms: int,
 ) -> Models:
     """A model without an available candidate is `unavailable`, with what the operator has to set."""
+    below = marks.below("models")
+    names = _claim_names(file, below, problems)
+    prices = Prices(marks, problems, at_ms)
+    found: dict[str, Model] = {}
+    for name, entry in file.models.items():
+        problems.extend(_problems(entry, below.below(name), upstreams, tiers))
+        found[name] = _model(name, entry, prices, upstreams)
+    problems.extend(lane_problems(file.models, found, names, below))
     built = Models()
-    for name, entry in entries.items():
-        part = marks.below(name)
-        problems.extend(_problems(entry, part, upstreams, tiers))
-        model = _model(name, entry)
+    if file.default_rate is not None:
+        built.default_rate = prices.rates(file.default_rate, ("default_rate",), generates=True)
+    whole = {name: as_lane(name, file.models, found, names) for name in found}
+    for spelling, name in names.items():
+        built.known[spelling] = model = whole[name]
         serving = tuple(c for c in model.candidates if c.upstream in upstreams.available)
-        for spelling, place in ((name, part.problem((), "", key=True)), *_aliases(entry, part)):
-            if spelling in built.known:
-                message = f"the name '{spelling}' is already taken by the model '{built.known[spelling].name}'"
-                problems.append(replace(place, message=message))
-                continue
-            built.known[spelling] = model
-            if serving:
-                built.available[spelling] = replace(model, candidates=serving)
-            else:
-                built.unavailable[spelling] = _remedy(model, upstreams)
+        if serving:
+            built.available[spelling] = _serving(model, file.models[name], serving)
+        else:
+            built.unavailable[spelling] = _remedy(model, upstreams)
     return built
 
 
-def _aliases(entry: ModelEntry, marks: Marks) -> Iterator[tuple[str, Problem]]:
-    for position, alias in enumerate(entry.aliases):
-        yield alias, marks.problem(("aliases", position), "")
+def _claim_names(file: ModelsFile, marks: Marks, problems: list[Problem]) -> dict[str, str]:
+    """Every name a client may use, and the entry it stands for; in the file's order."""
+    names: dict[str, str] = {}
+    for name, entry in file.models.items():
+        part = marks.below(name)
+        spellings = [(name, part.problem((), "", key=True))]
+        spellings += [(alias, part.problem(("aliases", at), "")) for at, alias in enumerate(entry.aliases)]
+        for spelling, place in spellings:
+            if spelling in names:
+                message = f"the name '{spelling}' is already taken by the model '{names[spelling]}'"
+                problems.append(replace(place, message=message))
+            elif spelling.startswith(BYO_PREFIX):
+                message = f"names that begin with '{BYO_PREFIX}' are kept for customers' own models"
+                problems.append(replace(place, message=message))
+            else:
+                names[spelling] = name
+    return names
 
 
-def _model(name: str, entry: ModelEntry) -> Model:
+def _model(name: str, entry: ModelEntry, prices: Prices, upstreams: Upstreams) -> Model:
+    """The entry by itself: a lane has no candidates yet."""
+    place, generates = ("models", name), _generates(entry)
+    candidates = []
+    for index, one in enumerate(entry.candidates):
+        cost = prices.rates(one.cost, (*place, "candidates", index, "cost"), generates=generates)
+        candidates.append(_candidate(name, entry, one, cost, upstreams))
+    lane = bool(entry.lane)
     return Model(
         name=name,
-        candidates=tuple(
-            Candidate(c.upstream, c.model or name, None if c.cost is None else rates_of(c.cost))
-            for c in entry.candidates
-        ),
-        rates=None if entry.price is None else rates_of(entry.price),
-        context_tokens=entry.context,
-        output_tokens_default=entry.output_default,
+        candidates=tuple(candidates),
+        rates=prices.rates(entry.price, (*place, "price"), generates=generates),
+        context_tokens=entry.context or 0,
+        output_tokens_default=min(entry.output_default, entry.output_max),
         output_tokens_max=entry.output_max,
         operations=frozenset(entry.operations),
         tiers=frozenset(entry.tiers),
@@ -76,19 +104,37 @@ def _model(name: str, entry: ModelEntry) -> Model:
         image_tokens_max=entry.image_tokens_max,
         created=entry.created,
         tags=entry.tags,
+        display_name=entry.display_name,
+        dimensions=entry.dimensions,
+        strategy=Strategy(entry.strategy or ("cheapest" if lane else "priority")),
+        lane=lane,
+        sticky=lane if entry.sticky is None else entry.sticky,
+        hedge=entry.hedge,
+        consortium=entry.consortium,
+        wallet=Wallet(entry.wallet),
     )
 
 
-def rates_of(price: PriceEntry) -> Rates:
-    """Rates as the rest of the house reads them."""
-    return Rates(
-        input=price.input,
-        output=0 if price.output is None else price.output,
-        cached_input=price.cached_input,
-        cache_write=price.cache_write,
-        cache_write_1h=price.cache_write_1h,
-        reasoning=price.reasoning,
+def _candidate(
+    name: str, entry: ModelEntry, one: CandidateEntry, cost: Rates | None, upstreams: Upstreams
+) -> Candidate:
+    upstream = upstreams.find(one.upstream)
+    can = entry.capabilities if one.capabilities is None else one.capabilities
+    return Candidate(
+        upstream=one.upstream,
+        upstream_model=one.model or name,
+        cost=cost,
+        capabilities=CAPABILITIES if can is None else frozenset(can),
+        weight=one.weight,
+        partner=None if upstream is None else upstream.partner,
     )
+
+
+def _serving(model: Model, entry: ModelEntry, serving: tuple[Candidate, ...]) -> Model:
+    """With the candidates that are available; a lane promises no more than these."""
+    if len(serving) == len(model.candidates):
+        return model
+    return widest(replace(model, candidates=serving), entry)
 
 
 def _remedy(model: Model, upstreams: Upstreams) -> str:
@@ -99,20 +145,16 @@ def _remedy(model: Model, upstreams: Upstreams) -> str:
 
 
 def _problems(entry: ModelEntry, marks: Marks, upstreams: Upstreams, tiers: Collection[str]) -> Iterator[Problem]:
-    known = upstreams.known
+    if bool(entry.candidates) == bool(entry.lane):
+        yield marks.problem((), "a model has either 'candidates' or 'lane', the models that serve it", key=True)
     for index, candidate in enumerate(entry.candidates):
-        if candidate.upstream not in known:
-            yield marks.problem(
-                ("candidates", index, "upstream"),
-                f"there is no upstream '{candidate.upstream}' in config.yaml",
-                suggestion=near(candidate.upstream, known),
-            )
-        if candidate.cost is not None:
-            yield from _price_problems(candidate.cost, entry, marks, ("candidates", index, "cost"))
+        yield from _candidate_problems(candidate, index, entry, marks, upstreams)
     if entry.price is None:
-        yield marks.problem((), "a model without a price is never served: add 'price'", key=True)
-    else:
-        yield from _price_problems(entry.price, entry, marks, ("price",))
+        yield marks.problem(
+            (),
+            "a model without a price is never served: add 'price', rates or genai:PROVIDER/MODEL (unpriced: deny)",
+            key=True,
+        )
     for index, name in enumerate(entry.operations):
         if name not in _SERVABLE:
             yield marks.problem(
@@ -125,20 +167,40 @@ def _problems(entry: ModelEntry, marks: Marks, upstreams: Upstreams, tiers: Coll
             yield marks.problem(
                 ("tiers", index), f"there is no tier '{tier}' in tiers.yaml", suggestion=near(tier, tiers)
             )
-    if marks.has(("output_default",)) and entry.output_default > entry.output_max:
+    if entry.context is None and not entry.lane:
+        yield marks.problem((), "the key 'context' is missing")
+    if "output_default" in entry.model_fields_set and entry.output_default > entry.output_max and not entry.lane:
         yield marks.problem(("output_default",), f"more than output_max, which is {entry.output_max}")
-    if entry.output_max > entry.context and _generates(entry):
+    if entry.context is not None and entry.output_max > entry.context and _generates(entry):
         yield marks.problem(("output_max",), f"more than context, which is {entry.context}")
+
+
+def _candidate_problems(
+    candidate: CandidateEntry, index: int, entry: ModelEntry, marks: Marks, upstreams: Upstreams
+) -> Iterator[Problem]:
+    place, name = ("candidates", index, "upstream"), candidate.upstream
+    upstream = upstreams.find(name)
+    if upstream is None:
+        known = upstreams.known
+        yield marks.problem(place, f"there is no upstream '{name}' in config.yaml", suggestion=near(name, known))
+        return
+    missing = sorted(operation for operation in entry.operations if operation not in upstream.operations)
+    if missing:
+        speakers = [other for other in upstreams.known if _speaks(upstreams, other, entry)]
+        yield marks.problem(
+            place,
+            f"the upstream '{name}' does not speak {', '.join(missing)} ('operations' in config.yaml), and serving it "
+            "would need a translation between formats",
+            suggestion=near(name, speakers),
+        )
+    if entry.consortium and upstream.partner is None:
+        yield marks.problem(place, f"consortium: the upstream '{name}' has no 'partner' in config.yaml")
+
+
+def _speaks(upstreams: Upstreams, name: str, entry: ModelEntry) -> bool:
+    upstream = upstreams.find(name)
+    return upstream is not None and upstream.operations.issuperset(entry.operations)
 
 
 def _generates(entry: ModelEntry) -> bool:
     return any(name != EMBEDDINGS.name for name in entry.operations)
-
-
-def _price_problems(
-    price: PriceEntry, entry: ModelEntry, marks: Marks, path: tuple[str | int, ...]
-) -> Iterator[Problem]:
-    if price.output is None and _generates(entry):
-        yield marks.problem(path, "the key 'output' is missing: a model that generates has a price for it")
-    if price.cached_input is not None and price.cached_input > price.input:
-        yield marks.problem((*path, "cached_input"), "cached input is never dearer than input; are the two swapped?")

@@ -48,61 +48,6 @@ Holder = Annotated[str, Field(min_length=1, max_length=200)]
 """A user, or a key's id or name, as `tollway keys create` takes them."""
 
 
-class PriceEntry(Strict):
-    """USD per million tokens."""
-
-    input: Rate = Field(description="Tokens sent.")
-    output: Rate | None = Field(default=None, description="Needed but for models that only embed.")
-    cached_input: Rate | None = Field(default=None, description="Read from the provider's cache; absent: as input.")
-    cache_write: Rate | None = Field(default=None, description="Written to it for 5 minutes; absent: as input.")
-    cache_write_1h: Rate | None = Field(default=None, description="Written to it for an hour; absent: as cache_write.")
-    reasoning: Rate | None = Field(default=None, description="Reasoning tokens; absent: as output.")
-
-
-class CandidateEntry(Strict):
-    """One way to serve a model."""
-
-    upstream: str = Field(description="An upstream of config.yaml.")
-    model: str | None = Field(default=None, description="What the upstream calls it; absent: the name of this entry.")
-    cost: PriceEntry | None = Field(default=None, description="List price there; absent: the price of this entry.")
-
-
-def _candidate(value: Any) -> Any:
-    return {"upstream": value} if isinstance(value, str) else value
-
-
-class ModelEntry(Strict):
-    """A model that clients may name."""
-
-    aliases: tuple[Name, ...] = Field(default=(), description="Other names for it.")
-    candidates: tuple[Annotated[CandidateEntry, BeforeValidator(_candidate)], ...] = Field(
-        min_length=1, description="Who can serve it, tried in this order; a bare upstream name is enough."
-    )
-    price: PriceEntry | None = Field(default=None, description="What callers are charged. Without it: refused.")
-    context: Count = Field(description="Most tokens of input and output together.")
-    output_default: Count = Field(default=4096, description="Output limit where the client sets none.")
-    output_max: Count = Field(default=4096, description="A client's larger limit is lowered to this.")
-    operations: tuple[str, ...] = Field(
-        default=("chat.completions",), min_length=1, description="chat.completions, embeddings, messages."
-    )
-    tiers: tuple[str, ...] = Field(default=(), description="Tiers that may call it; empty: all.")
-    open: bool = Field(default=False, description="Reachable without a key, on loopback only.")
-    encoding: Literal["o200k_base", "cl100k_base", "o200k_harmony"] | None = Field(
-        default=None, description="Its vocabulary, if tiktoken has the exact one."
-    )
-    image_tokens_max: Annotated[int, Field(ge=0)] | None = Field(
-        default=None, description="Most tokens one image can cost; absent: images cannot be bounded."
-    )
-    created: Annotated[int, Field(ge=0)] = Field(default=0, description="Unix seconds shown by GET /v1/models.")
-    tags: tuple[str, ...] = Field(default=(), description="Free words for whoever reads the catalogue.")
-
-
-class ModelsFile(Strict):
-    """policies/models.yaml"""
-
-    models: dict[Name, ModelEntry] = Field(description="By the name that clients use.")
-
-
 class BucketEntry(Strict):
     """Requests: `per_minute` sustained, at most `burst` within `burst_seconds`."""
 

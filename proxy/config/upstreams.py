@@ -41,6 +41,10 @@ class Upstreams:
         """Every configured name."""
         return (*self.available, *self.keyless)
 
+    def find(self, name: str) -> Upstream | None:
+        """The upstream of that name, with a key or without."""
+        return self.available.get(name) or self.keyless.get(name)
+
 
 def build_upstreams(
     entries: Mapping[str, UpstreamEntry],

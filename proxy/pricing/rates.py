@@ -184,5 +184,6 @@ def dearest(choices: Sequence[Rates]) -> Rates:
 def _highest(choices: Sequence[Rates]) -> Rates:
     if len(choices) == 1:
         return replace(choices[0], bands=())
-    highest = [max(rates) for rates in zip(*[rates.by_kind for rates in choices], strict=True)]
-    return Rates(*highest)
+    highest = zip(*[rates.by_kind for rates in choices], strict=True)
+    said = [any(getattr(rates, kind) is not None for rates in choices) for kind in KINDS]
+    return Rates(**{kind: max(rates) for kind, rates, is_said in zip(KINDS, highest, said, strict=True) if is_said})

@@ -12,13 +12,11 @@ from pydantic import BaseModel
 from proxy import discovery, shipped
 from proxy.config.checked import checked
 from proxy.config.load import POLICIES, load_generation
+from proxy.config.model_entries import BandEntry, CandidateEntry, MemberEntry, ModelEntry, ModelsFile, PriceEntry
 from proxy.config.policies import (
     BucketEntry,
-    CandidateEntry,
     CapEntry,
     CaptureEntry,
-    ModelEntry,
-    PriceEntry,
     ScopeEntry,
     TeamEntry,
     TierEntry,
@@ -120,7 +118,7 @@ def test_only_the_demo_is_free() -> None:
     ("file", "shapes"),
     [
         ("config.yaml", (ConfigFile, ListenerEntry, UpstreamEntry, ProbeEntry, DeadlinesEntry, LimitsEntry, ByoEntry)),
-        ("policies/models.yaml", (ModelEntry, PriceEntry, CandidateEntry)),
+        ("policies/models.yaml", (ModelsFile, ModelEntry, PriceEntry, BandEntry, CandidateEntry, MemberEntry)),
         ("policies/tiers.yaml", (TierEntry,)),
         ("policies/teams.yaml", (TeamEntry, CapEntry)),
         ("policies/limits.yaml", (ScopeEntry, BucketEntry)),
