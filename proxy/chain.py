@@ -77,7 +77,8 @@ def _guarded(link: Next, log: Any) -> Next:
             return await link(exchange)
         except Refusal as refusal:
             exchange.refusal = refusal
-            return Response.refused(refusal, dialect=exchange.operation.dialect)
+            dialect, local = exchange.operation.dialect, exchange.origin.loopback
+            return Response.refused(refusal, dialect=dialect, for_operator=local)
         except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:

@@ -76,6 +76,7 @@ class Refusal(Exception):
         details: dict[str, Any] | None = None,
         status: int | None = None,
         close: bool = False,
+        operator_note: str = "",
     ) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
@@ -87,10 +88,13 @@ class Refusal(Exception):
         self.status = CODES[code].status if status is None else status
         self.close = close
         """The connection's framing can no longer be trusted: close it after the answer."""
+        self.operator_note = operator_note
+        """How to mend it, with names of upstreams or variables: told on loopback, where the caller is the operator."""
 
-    def envelope(self, *, dialect: str | None = None) -> bytes:
+    def envelope(self, *, dialect: str | None = None, for_operator: bool = False) -> bytes:
         """The JSON body: OpenAI's shape, or Anthropic's for its dialect (`{"type": "error", ...}`)."""
-        return error_body(self.message, CODES[self.code].type, self.code, self.param, self.details, dialect=dialect)
+        message = f"{self.message} {self.operator_note}" if for_operator and self.operator_note else self.message
+        return error_body(message, CODES[self.code].type, self.code, self.param, self.details, dialect=dialect)
 
     def wire_headers(self) -> dict[str, str]:
         """Headers of the answer, `Retry-After` in whole seconds, rounded up, never 0."""

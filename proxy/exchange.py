@@ -187,12 +187,12 @@ class Response:
         return cls(status, Headers({"content-type": content_type}), body)
 
     @classmethod
-    def refused(cls, refusal: Refusal, *, dialect: str | None = None) -> Response:
-        """The answer to a refusal."""
+    def refused(cls, refusal: Refusal, *, dialect: str | None = None, for_operator: bool = False) -> Response:
+        """The answer to a refusal, with its note to the operator only where that is who asks."""
         return cls(
             refusal.status,
             Headers(refusal.wire_headers()),
-            refusal.envelope(dialect=dialect),
+            refusal.envelope(dialect=dialect, for_operator=for_operator),
             close=refusal.close,
         )
 
@@ -243,6 +243,10 @@ class Exchange:
     """How the hold ended, written with it: what was charged and what it cost at list."""
     route: Route | None = None
     usage: Usage | None = None
+    payment_proof: str | None = field(default=None, repr=False)
+    """Digest of the proof of payment that pays for it, written by the rail that took the proof; None: none does."""
+    repeated: bool = False
+    """Answered with the answer of an identical exchange: nobody was called, nothing was charged. Written by `dedup`."""
 
     refusal: Refusal | None = None
     """What it was refused with, for log and audit."""

@@ -26,9 +26,10 @@ _REQUEST_ALLOWED: Final = frozenset(
 )  # fmt: skip
 """With our own credential the client's other headers are its business with us, not the provider's."""
 
-_ANSWER_ALLOWED: Final = (
+ANSWER_ALLOWED: Final = (
     "content-type", "x-request-id", "request-id", "openai-processing-ms", "content-language", "retry-after",
 )  # fmt: skip
+"""All that an answer on our account may keep of an upstream's headers."""
 _ANSWER_NEVER: Final = HOP_BY_HOP | {"content-length", "alt-svc", "server", "strict-transport-security"}
 
 
@@ -85,7 +86,7 @@ def answer_headers(exchange: Exchange, upstream_answer: Headers) -> Headers:
     if exchange.identity is not None and exchange.identity.provider_credential:
         return passed_headers(upstream_answer)
     headers = Headers()
-    for name in _ANSWER_ALLOWED:
+    for name in ANSWER_ALLOWED:
         if (value := upstream_answer.get(name)) is not None:
             headers[name] = value
     return headers

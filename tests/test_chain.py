@@ -13,7 +13,7 @@ from proxy.chain import ChainError, check, compose, compose_observers, ordered
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Response
 from proxy.plugin import Next, Plugin, PluginSettings, Stage
-from tests.support.fakes import Log, exchange
+from tests.support.fakes import Log, exchange, origin
 
 ALL = frozenset({"identity", "call", "model", "policy", "quote", "hold", "route", "usage"})
 
@@ -120,3 +120,19 @@ def test_same_plugin_twice_is_refused() -> None:
     """Two holds for one exchange would be one too many."""
     with pytest.raises(ChainError, match="twice"):
         check([plugin("all", Stage.GUARD, provides=ALL), plugin("all", Stage.GUARD)])
+
+
+async def test_note_to_the_operator_is_told_on_loopback_only() -> None:
+    """How to mend what only the operator can mend: names of upstreams and variables reach no other caller."""
+    refusal = Refusal("model_not_available", "Not here.", operator_note="To serve it: set SOME_API_KEY.")
+
+    async def end(_: Exchange) -> Response:
+        raise refusal
+
+    told = {
+        local: orjson.loads((await compose([], end, Log())(exchange(at=origin(loopback=local)))).body)["error"][
+            "message"
+        ]
+        for local in (True, False)
+    }
+    assert told == {True: "Not here. To serve it: set SOME_API_KEY.", False: "Not here."}

@@ -113,7 +113,12 @@ class CataloguePlugin(Plugin[CatalogueSettings]):
     def _unavailable(self, exchange: Exchange, name: str) -> Refusal:
         reason = exchange.generation.unavailable_models.get(name)
         if reason is not None:
-            return Refusal("model_not_available", f"The model '{name}' is not available here: {reason}", param="model")
+            return Refusal(
+                "model_not_available",
+                f"The model '{name}' is not available here.",
+                param="model",
+                operator_note=f"To serve it: {reason}.",
+            )
         near = difflib.get_close_matches(name, exchange.generation.models, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         return Refusal(

@@ -78,11 +78,13 @@ async def test_unknown_model_is_404_with_the_near_miss() -> None:
     assert "Did you mean 'gpt-4o'?" in refused.message
 
 
-async def test_unavailable_model_says_what_is_missing() -> None:
-    """The operator's reason is part of the answer."""
+async def test_unavailable_model_says_what_is_missing_to_the_operator_alone() -> None:
+    """The reason names a variable of the environment: it stands in the answer on loopback and nowhere else."""
     under = generation(unavailable_models={"claude": "set ANTHROPIC_API_KEY"})
     refused = await refusal_of(known(body={**CHAT_BODY, "model": "claude"}, under=under))
-    assert refused.code == "model_not_available" and "ANTHROPIC_API_KEY" in refused.message
+    assert refused.code == "model_not_available"
+    assert b"ANTHROPIC_API_KEY" in refused.envelope(for_operator=True)
+    assert b"ANTHROPIC_API_KEY" not in refused.envelope()
 
 
 async def test_overlong_model_name_is_refused_before_any_lookup() -> None:

@@ -1,0 +1,50 @@
+"""What stands in an answer in the place of the upstream's own names and ids."""
+
+from __future__ import annotations
+
+import secrets
+from hashlib import blake2b
+from typing import Final
+
+from proxy.exchange import Exchange
+from proxy.telemetry.request_id import PREFIX
+
+_SECRET: Final = secrets.token_bytes(32)
+"""Of this process: both ends of a conversation come back as they were given, so nobody else needs it."""
+_ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+CALL_ID_CHARS: Final = 9
+"""Letters and digits of a tool call's id: the one form that every provider takes back (Mistral takes no other)."""
+BLOCK_ID_CHARS: Final = 24
+
+
+class Names:
+    """The names of one answer: the same wherever in it the upstream repeats its own."""
+
+    __slots__ = ("answer_id", "created", "model", "request_id")
+
+    def __init__(self, exchange: Exchange, id_prefix: str) -> None:
+        self.request_id = exchange.request_id
+        self.answer_id = id_prefix + exchange.request_id.removeprefix(PREFIX)
+        self.model = served_model(exchange)
+        self.created = exchange.started_ms // 1000
+        """Unix seconds, for an upstream that gives none."""
+
+    def hidden(self, theirs: str, chars: int) -> str:
+        """An id for `theirs`: the same within this answer, unlike in every other, and not to be guessed back."""
+        digest = blake2b(f"{self.request_id}\0{theirs}".encode("utf-8", "replace"), key=_SECRET).digest()
+        number = int.from_bytes(digest[:24])
+        letters = []
+        for _ in range(chars):
+            number, place = divmod(number, 62)
+            letters.append(_ALPHABET[place])
+        return "".join(letters)
+
+
+def served_model(exchange: Exchange) -> str:
+    """The catalogue's own name of what served; the model as asked for where that cannot be told."""
+    model, route = exchange.model, exchange.route
+    if model is None:
+        return ""
+    tries = route.tries if route is not None else []
+    served = next((one for one in reversed(tries) if one.outcome == "served"), tries[-1] if tries else None)
+    return model.name if served is None else model.served_as(served.candidate)

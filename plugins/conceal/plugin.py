@@ -1,0 +1,116 @@
+"""Nothing in an answer says which provider gave it: server, ids, members and error texts are ours."""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar, Final
+
+from pydantic import Field
+
+from plugins.conceal import json_text
+from plugins.conceal.formats import FORMATS, Format
+from plugins.conceal.names import Names
+from plugins.conceal.refusals import told
+from plugins.conceal.stream import Concealer
+from proxy.dialects import DIALECTS
+from proxy.errors import Refusal
+from proxy.exchange import Exchange, Response
+from proxy.forwarding import ANSWER_ALLOWED
+from proxy.headers import Headers
+from proxy.operations import Target
+from proxy.plugin import Next, Plugin, PluginSettings, Stage
+
+_FROM_ELSEWHERE: Final = (*(name for name in ANSWER_ALLOWED if name != "retry-after"), "x-route-model")
+"""Headers that can hold an upstream's own words, or say which model served."""
+_SECONDS: Final = re.compile(r"[0-9]{1,6}")
+_UNTOUCHED: Final = (Target.UNMETERED, Target.PLAIN, Target.WEBSOCKET)
+
+
+class ConcealSettings(PluginSettings):
+    """What is shown in the place of what is hidden."""
+
+    server: str = Field(
+        default="tollway",
+        pattern=r"^[!-~]([ -~]{0,98}[!-~])?$",
+        description="Value of the Server header on every answer made on our account.",
+    )
+
+
+class ConcealPlugin(Plugin[ConcealSettings]):
+    """Rewrites answers made on our account by an allow-list, streamed ones event by event.
+
+    A caller's exchange with its own provider key passes as it is, and so does what is only tunnelled.
+    """
+
+    name = "conceal"
+    stage = Stage.OBSERVE
+    Settings: ClassVar[type[PluginSettings]] = ConcealSettings
+    observes = frozenset({"identity", "call", "model", "route"})
+
+    async def __call__(self, exchange: Exchange, call_next: Next) -> Response:
+        response = await call_next(exchange)
+        if exchange.refusal is None and _passes(exchange):
+            return response
+        if exchange.operation.priced:
+            _conceal(exchange, response)
+        if exchange.refusal is not None:
+            _put(exchange, response, exchange.refusal)
+        response.headers["server"] = self.settings.server
+        return response
+
+
+def _passes(exchange: Exchange) -> bool:
+    own = exchange.identity is not None and exchange.identity.provider_credential
+    return own or exchange.operation.target in _UNTOUCHED
+
+
+def _conceal(exchange: Exchange, response: Response) -> None:
+    """Write the answer anew. Sets the exchange's refusal where there is no answer that could be written."""
+    dialect = exchange.operation.dialect or ""
+    format_ = FORMATS.get(dialect)
+    if format_ is None:
+        exchange.refusal = Refusal("internal_error", f"Answers in the format '{dialect}' cannot be concealed.")
+        return
+    _clean(response.headers)
+    response.headers[format_.request_id_header] = exchange.request_id
+    if exchange.refusal is not None:
+        return
+    if response.status >= 300:
+        _put(exchange, response, told(response.status, response.body, exchange.call, exchange.request_id))
+    elif response.stream is not None:
+        response.headers["content-type"] = "text/event-stream; charset=utf-8"
+        response.transforms.append(Concealer(format_, DIALECTS[dialect], Names(exchange, format_.id_prefix)))
+    else:
+        _write_whole(exchange, response, format_)
+
+
+def _clean(headers: Headers) -> None:
+    for name in _FROM_ELSEWHERE:
+        headers.popall(name, None)
+    if not _SECONDS.fullmatch(headers.get("retry-after", "0")):
+        del headers["retry-after"]
+
+
+def _write_whole(exchange: Exchange, response: Response, format_: Format) -> None:
+    document = json_text.read(response.body)
+    ours = None if document is None else format_.whole(document, Names(exchange, format_.id_prefix))
+    body = None if ours is None else json_text.write(ours)
+    if body is None:
+        exchange.refusal = Refusal(
+            "upstream_error", "The model's server gave no answer that could be used. Try again later."
+        )
+        return
+    response.headers["content-type"] = "application/json"
+    response.body = body
+
+
+def _put(exchange: Exchange, response: Response, refusal: Refusal) -> None:
+    """Answer with `refusal` in the place of whatever stood there, without what is for the operator alone."""
+    response.status = refusal.status
+    response.stream = None
+    response.sse = False
+    response.headers["content-type"] = "application/json"
+    response.body = refusal.envelope(dialect=exchange.operation.dialect)
+
+
+PLUGIN = ConcealPlugin
