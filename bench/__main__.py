@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-from bench import latency, memory, report, requests, setup, streaming, targets
+from bench import chain, failover, latency, memory, report, requests, scale, setup, streaming, targets
 from bench.gateway import Gateway
 from bench.peers import PEERS
 from bench.plan import FULL, QUICK, Plan
@@ -23,6 +23,10 @@ from bench.upstream import Upstream, start_fixed, start_streaming
 
 STATE: Final = ROOT / "var"
 """On the checkout's disk, not in a memory file system: ledgers are written here."""
+
+
+ALONE: Final = {"chain": chain, "scale": scale, "failover": failover}
+"""Parts that no peer has a counterpart for; each starts what it needs."""
 
 
 def _names(text: str, known: Iterable[str]) -> list[str]:
@@ -52,6 +56,8 @@ class Bench:
         print(f"{name}:", flush=True)
         folder = self._folder / name
         folder.mkdir()
+        if name in ALONE:
+            return self._about({}, {}, {}) | ALONE[name].measure(folder)
         with ExitStack() as stack:
             upstream = start_streaming(folder, CHUNKS, CHUNK_MILLISECONDS) if name == "streams" else start_fixed(folder)
             stack.callback(upstream.server.stop)
@@ -65,6 +71,9 @@ class Bench:
             figures = self._measure(name, gateways, upstream, folder)
         versions = {peer: gateway.version for peer, gateway in gateways.items()}
         commands = {peer: gateway.server.command for peer, gateway in gateways.items()}
+        return self._about(versions, unavailable, commands | {"upstream": upstream.server.command}) | figures
+
+    def _about(self, versions: dict[str, str], unavailable: dict[str, str], commands: dict[str, str]) -> dict[str, Any]:
         return {
             "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "commit": report.commit(),
@@ -72,8 +81,7 @@ class Bench:
             "machine": report.machine(),
             "versions": versions,
             "unavailable": unavailable,
-            "commands": commands | {"upstream": upstream.server.command},
-            **figures,
+            "commands": commands,
         }
 
     def _start(

@@ -19,6 +19,8 @@ class Gateway:
     endpoint: Endpoint
     database: Path | None = None
     """Tollway's ledger."""
+    admin_port: int = 0
+    """Of Tollway's admin listener."""
 
     @property
     def pid(self) -> int:

@@ -107,6 +107,11 @@ class Server:
                 self._process.wait()
         self._signal(signal.SIGKILL)
 
+    def kill(self) -> None:
+        """SIGKILL to the group, as a machine dies; returns when the first process is gone."""
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+
     def tail(self) -> str:
         """The end of what the server printed."""
         return self.log.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace").strip()

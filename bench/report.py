@@ -51,6 +51,26 @@ COLUMNS: Final[dict[str, dict[str, str]]] = {
         "requests": "requests",
         "errors": "errors",
     },
+    "chain": {
+        "edge_us": "edge, us",
+        "shipped_added_us": "shipped adds, us",
+        "everything_added_us": "everything adds, us",
+        "decision_us": "routing decision, us",
+    },
+    "scale": {
+        "start_few_seconds": "start, 100 keys, s",
+        "start_many_seconds": "10,000 keys, s",
+        "lookup_few_us": "look-up, 100 keys, us",
+        "lookup_many_us": "10,000 keys, us",
+        "first_lookup_many_us": "first, us",
+    },
+    "failover": {
+        "requests": "requests",
+        "errors": "failed",
+        "opened_ms": "circuit open after ms",
+        "closed_after_return_ms": "closed after return, ms",
+        "trials_after_return": "trials",
+    },
 }
 
 

@@ -16,6 +16,11 @@ FIRST_CHUNK_P99_MS_MAX: Final = 50.0
 MITMDUMP_CHUNK_CPU_MAX: Final = 0.6
 GROWTH_PERCENT_MAX: Final = 10.0
 RESIDENT_MB_MAX: Final = 220.0
+CHAIN_ADDED_US_MAX: Final = 150.0
+DECISION_US_MAX: Final = 30.0
+START_SECONDS_MAX: Final = 2.0
+LOOKUP_RATIO_MAX: Final = 1.5
+CIRCUIT_OPEN_MS_MAX: Final = 1000.0
 
 MET: Final = "met"
 MISSED: Final = "MISSED"
@@ -107,7 +112,42 @@ def _memory(part: _Part) -> None:
     part.at_most("resident size at the end", part.figure("tollway", "last_mb"), RESIDENT_MB_MAX, " MB")
 
 
-PARTS: Final = {"requests": _requests, "latency": _latency, "streams": _streams, "memory": _memory}
+def _chain(part: _Part) -> None:
+    part.at_most(
+        "CPU that everything added to the chain",
+        part.figure("tollway", "everything_added_us"),
+        CHAIN_ADDED_US_MAX,
+        " us",
+    )
+    part.at_most(
+        "routing decision, 1,000 models, 200 upstreams", part.figure("tollway", "decision_us"), DECISION_US_MAX, " us"
+    )
+
+
+def _scale(part: _Part) -> None:
+    part.at_most(
+        "start, 10,000 keys and 500 teams", part.figure("tollway", "start_many_seconds"), START_SECONDS_MAX, " s"
+    )
+    part.at_most("key look-up, 10,000 against 100 keys", part.figure("tollway", "lookup_ratio"), LOOKUP_RATIO_MAX, " x")
+
+
+def _failover(part: _Part) -> None:
+    part.at_most("requests that failed", part.figure("tollway", "errors"), 0, "")
+    part.at_most(
+        "from the upstream's death to its open circuit", part.figure("tollway", "opened_ms"), CIRCUIT_OPEN_MS_MAX, " ms"
+    )
+    part.at_most("trials until the circuit closed again", part.figure("tollway", "trials_after_return"), 1, "")
+
+
+PARTS: Final = {
+    "requests": _requests,
+    "latency": _latency,
+    "streams": _streams,
+    "memory": _memory,
+    "chain": _chain,
+    "scale": _scale,
+    "failover": _failover,
+}
 """In the order of the report."""
 
 

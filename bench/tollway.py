@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,9 +26,13 @@ TEAM: Final = "bench-team"
 ORGANISATION: Final = "bench-organisation"
 MODEL: Final = "bench-model"
 RAISED: Final = 100_000_000
-"""In place of every limit of policies/limits.yaml."""
+"""In place of every limit of policies/limits.yaml and tiers.yaml."""
 CAP: Final = {"usd": 1_000_000, "window": "day"}
 """One such cap in each of the four scopes: far away, but checked and held against for every request."""
+
+
+type Change = Callable[[dict[str, Any], dict[str, Any]], None]
+"""What a part changes in config.yaml and in the models of policies/models.yaml before they are written."""
 
 
 def _read(name: str) -> Any:
@@ -45,7 +50,7 @@ def _raised(value: Any) -> Any:
     return RAISED if isinstance(value, int) else value
 
 
-def write_configuration(folder: Path, port: int, upstream_port: int) -> Path:
+def write_configuration(folder: Path, port: int, upstream_port: int, *, change: Change | None = None) -> Path:
     """A configuration folder; its config.yaml. The chain is the shipped one, to the letter."""
     policies = folder / "policies"
     shutil.copytree(ROOT / "policies", policies)
@@ -53,7 +58,6 @@ def write_configuration(folder: Path, port: int, upstream_port: int) -> Path:
     for listener in shipped["listeners"]:
         listener["bind"] = f"127.0.0.1:{port if listener['kind'] == 'reverse' else free_port()}"
     shipped["upstreams"]["bench"] = {"base_url": f"http://127.0.0.1:{upstream_port}/v1", "key": "sk-bench"}
-    _write(folder / "config.yaml", shipped)
     models = _read("policies/models.yaml")
     models["models"][MODEL] = {
         "candidates": ["bench"],
@@ -63,6 +67,9 @@ def write_configuration(folder: Path, port: int, upstream_port: int) -> Path:
         "operations": ["chat.completions"],
         "encoding": "o200k_base",
     }
+    if change is not None:
+        change(shipped, models["models"])
+    _write(folder / "config.yaml", shipped)
     _write(policies / "models.yaml", models)
     teams = _read("policies/teams.yaml")
     teams["organisations"][ORGANISATION] = {"caps": [{**CAP, "window": "month"}]}
@@ -74,7 +81,8 @@ def write_configuration(folder: Path, port: int, upstream_port: int) -> Path:
         "key_caps": [CAP],
     }
     _write(policies / "teams.yaml", teams)
-    _write(policies / "limits.yaml", _raised(_read("policies/limits.yaml")))
+    for name in ("limits.yaml", "tiers.yaml"):
+        _write(policies / name, _raised(_read(f"policies/{name}")))
     return folder / "config.yaml"
 
 
@@ -97,16 +105,22 @@ def make_keys(config: Path) -> tuple[list[str], Path]:
     return keys, database
 
 
-def start(upstream_port: int, folder: Path, *, streaming: bool) -> Gateway:
+def admin_port(config: Path) -> int:
+    """Where the admin listener of a configuration written here is bound."""
+    listeners = yaml.safe_load(config.read_text())["listeners"]
+    return next(int(one["bind"].rpartition(":")[2]) for one in listeners if one["kind"] == "admin")
+
+
+def start(upstream_port: int, folder: Path, *, streaming: bool, change: Change | None = None) -> Gateway:
     """Tollway with its whole chain, 100 keys, four cap scopes, and the ledger in SQLite."""
     name = f"tollway{'-streams' * streaming}"
     home = folder / name
     home.mkdir()
     port = free_port()
-    config = write_configuration(home, port, upstream_port)
+    config = write_configuration(home, port, upstream_port, change=change)
     keys, database = make_keys(config)
     server = Server(name, [sys.executable, "-m", "proxy", "serve", "--config", str(config)], folder, cwd=ROOT)
     headers = tuple((("authorization", f"Bearer {key}"),) for key in keys)
     endpoint = Endpoint("tollway", port, MODEL, headers)
     server.wait_ready(lambda: answers(endpoint))
-    return Gateway("tollway", __version__, server, endpoint, database)
+    return Gateway("tollway", __version__, server, endpoint, database, admin_port(config))

@@ -69,14 +69,14 @@ class Upstream:
         self.port = endpoint.port
 
 
-def start_fixed(folder: Path) -> Upstream:
-    """nginx, one process, always the same chat completion."""
-    port = free_port()
-    prefix = folder / "nginx"
+def start_fixed(folder: Path, *, name: str = "nginx", port: int | None = None) -> Upstream:
+    """nginx, one process, always the same chat completion; at `port`, or a free one."""
+    port = port or free_port()
+    prefix = folder / name
     prefix.mkdir(exist_ok=True)
     configuration = prefix / "nginx.conf"
     configuration.write_text(NGINX.format(folder=prefix, port=port, answer=json.dumps(ANSWER, separators=(",", ":"))))
-    server = Server("nginx", [tool("nginx"), "-e", "stderr", "-p", str(prefix), "-c", str(configuration)], folder)
+    server = Server(name, [tool("nginx"), "-e", "stderr", "-p", str(prefix), "-c", str(configuration)], folder)
     endpoint = Endpoint("direct", port, "bench-model", NO_HEADERS)
     server.wait_ready(lambda: answers(endpoint))
     return Upstream(server, endpoint)

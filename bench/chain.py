@@ -1,0 +1,219 @@
+"""Part 5, chain: CPU of the plugins alone, in this process, against an upstream that costs nothing.
+
+What routing, policy, content rules, deduplication and concealment add to the chain without them; and what a routing
+decision takes among many models and upstreams. No socket and no ledger file is involved in either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Final
+
+import orjson
+import yaml
+
+from bench import tollway
+from bench.figures import median
+from bench.process import free_port
+from bench.upstream import ANSWER
+from bench.wire import Endpoint, numbered
+from proxy.chain import compose
+from proxy.clock import SystemClock
+from proxy.config.load import load_generation
+from proxy.config.schema import Generation
+from proxy.exchange import Exchange, Finish, ListenerKind, Origin, Request, Response
+from proxy.gateway import build_plugins
+from proxy.headers import Headers
+from proxy.keys import KeyStore
+from proxy.ledger.api import Attempt, Hold, HoldRequest
+from proxy.operations import CHAT
+from proxy.plugin import Next
+from proxy.state import Counters
+from proxy.telemetry.log import get_logger
+from proxy.telemetry.metrics import Metrics
+from proxy.upstreams.health import UpstreamStates
+
+ADDED: Final = frozenset({"content_rules", "dedup", "conceal", "cost_preview"})
+"""Plugins that the chain is measured with and without."""
+ROUNDS: Final = 7
+EXCHANGES: Final = 1500
+"""In a round, each way, in turn."""
+MODELS: Final = 1000
+UPSTREAMS: Final = 200
+LANE_MEMBERS: Final = 8
+DECISIONS: Final = 20_000
+RULES: Final = {
+    "models": {"allow": ["bench-*"], "deny": ["gpt-5*"]},
+    "hours": [{"days": ["mon-sun"], "from": "00:00", "to": "24:00"}],
+    "ip_ranges": ["127.0.0.0/8"],
+    "max_tokens": 4096,
+    "parameters": {"temperature": 0.2},
+    "system_prefix": "Answer in one sentence.",
+    "content": ["api_keys", "card_numbers", "mail_addresses"],
+}
+
+
+class _Ledger:
+    """Takes every hold; keeps nothing."""
+
+    def __init__(self) -> None:
+        self._holds = 0
+
+    async def hold(self, request: HoldRequest) -> Hold:
+        self._holds += 1
+        return Hold(self._holds, request)
+
+    async def dispatch(self, hold: Hold, *, upstream: str, upstream_model: str, **_: Any) -> Attempt:
+        hold.attempts += 1
+        return Attempt(hold.id, hold.attempts, upstream, upstream_model)
+
+    def settle(self, hold: Hold, settlement: Any) -> None:
+        hold.ended = True
+
+    def release(self, hold: Hold, **_: Any) -> None:
+        hold.ended = True
+
+
+class _Body:
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def read(self) -> bytes:
+        body, self._body = self._body, b""
+        return body
+
+
+_ANSWER: Final = orjson.dumps(ANSWER)
+
+
+async def _upstream(exchange: Exchange) -> Response:
+    if exchange.route is not None:
+        exchange.route.current.status, exchange.route.current.outcome = 200, "served"
+    return Response(200, Headers({"content-type": "application/json", "x-request-id": "upstream"}), _ANSWER)
+
+
+class _Chain:
+    """A composed chain and the exchanges that go through it."""
+
+    def __init__(
+        self, generation: Generation, keys: KeyStore, requests: list[bytes], *, leave_out: frozenset[str]
+    ) -> None:
+        clock = SystemClock()
+        chain = [link for link in generation.chain if link[0] not in leave_out]
+        self._generation = replace(generation, chain=tuple(chain), chain_marks=())
+        services = SimpleNamespace(
+            clock=clock, log=get_logger(), metrics=Metrics(models=generation.models, teams=generation.teams),
+            ledger=_Ledger(), keys=keys, counters=Counters(clock), upstreams=SimpleNamespace(),
+            states=UpstreamStates(clock), byo=SimpleNamespace(model=lambda *_: None), generation=self._generation,
+        )  # fmt: skip
+        self.plugins = build_plugins(self._generation, services)
+        self._call: Next = compose(self.plugins, _upstream, services.log)
+        self._requests = requests
+        self._clock = clock
+        self._number = 0
+
+    async def start(self) -> None:
+        for plugin in self.plugins:
+            await plugin.start()
+
+    async def stop(self) -> None:
+        for plugin in self.plugins:
+            await plugin.stop()
+
+    async def one(self) -> None:
+        """One whole exchange: in, through, out, settled."""
+        self._number += 1
+        request = numbered(self._requests[self._number % len(self._requests)], self._number)
+        head, _, body = request.partition(b"\r\n\r\n")
+        headers = Headers(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
+        exchange = Exchange(
+            request_id=f"bench-{self._number}",
+            origin=Origin("api", ListenerKind.REVERSE, "127.0.0.1", loopback=True),
+            request=Request(method="POST", path="/v1/chat/completions", headers=headers, reader=_Body(body)),
+            operation=CHAT,
+            generation=self._generation,
+            started=self._clock.monotonic(),
+            started_ms=self._clock.now_ms(),
+        )
+        response = await self._call(exchange)
+        if response.status != 200:
+            raise RuntimeError(f"the chain answered {response.status}: {response.body.decode()}")
+        exchange.status = 200
+        for closing in exchange.before_finish:
+            await closing()
+        if raised := exchange.finish(Finish.SERVED):
+            raise raised[0]
+        if exchange.settlement is None or exchange.settlement.charged <= 0:
+            raise RuntimeError("an exchange was not charged")
+
+    async def block(self, count: int) -> float:
+        """CPU microseconds for each of `count` exchanges."""
+        begun = time.process_time()
+        for _ in range(count):
+            await self.one()
+        return 1e6 * (time.process_time() - begun) / count
+
+
+def _everything(config: dict[str, Any], models: dict[str, Any]) -> None:
+    """A lane over four upstreams, and concealment in the chain."""
+    if "conceal" not in config["chain"]:
+        config["chain"].insert(config["chain"].index("cors") + 1, "conceal")
+    for number in range(4):
+        config["upstreams"][f"bench-{number}"] = {"base_url": "http://127.0.0.1:9/v1", "key": "sk-bench"}
+        models[f"bench-member-{number}"] = {**models[tollway.MODEL], "candidates": [f"bench-{number}"]}
+    models["bench-lane"] = {
+        "lane": [f"bench-member-{number}" for number in range(4)],
+        "price": {"input": 2.5, "output": 10},
+    }
+
+
+def _generation(folder: Path, *, rules: bool) -> tuple[Generation, KeyStore, list[str]]:
+    config = tollway.write_configuration(folder, free_port(), free_port(), change=_everything)
+    if rules:
+        file = folder / "policies/teams.yaml"
+        content = yaml.safe_load(file.read_text())
+        content["teams"][tollway.TEAM] |= RULES
+        file.write_text(yaml.safe_dump(content, sort_keys=False))
+    keys, database = tollway.make_keys(config)
+    return load_generation(config), KeyStore(database, SystemClock()), keys
+
+
+async def _added(folder: Path) -> dict[str, float]:
+    chains: dict[str, _Chain] = {}
+    for name, rules, model, leave_out in (
+        ("edge", False, tollway.MODEL, ADDED),
+        ("shipped", False, tollway.MODEL, frozenset({"conceal"})),
+        ("everything", True, "bench-lane", frozenset[str]()),
+    ):
+        home = folder / name
+        home.mkdir()
+        generation, store, keys = _generation(home, rules=rules)
+        headers = tuple((("authorization", f"Bearer {key}"),) for key in keys)
+        requests = Endpoint(name, 1, model, headers).requests()
+        chains[name] = _Chain(generation, store, requests, leave_out=leave_out)
+    for chain in chains.values():
+        await chain.start()
+        await chain.block(EXCHANGES // 3)
+    samples: dict[str, list[float]] = {name: [] for name in chains}
+    for _ in range(ROUNDS):
+        for name, chain in chains.items():
+            samples[name].append(await chain.block(EXCHANGES))
+    for chain in chains.values():
+        await chain.stop()
+    cost = {name: median(each) for name, each in samples.items()}
+    return {
+        **{f"{name}_us": round(each, 1) for name, each in cost.items()},
+        "shipped_added_us": round(cost["shipped"] - cost["edge"], 1),
+        "everything_added_us": round(cost["everything"] - cost["edge"], 1),
+    }
+
+
+def measure(folder: Path) -> dict[str, Any]:
+    """Microseconds of CPU an exchange."""
+    figures: dict[str, Any] = {"errors": 0, **asyncio.run(_added(folder))}
+    print(f"  {figures}", flush=True)
+    return {"gateways": {"tollway": figures}}
