@@ -121,14 +121,16 @@ async def _run(endpoint: Endpoint, admin: int, cheap: Upstream, folder: Path, st
         await loading
     opened = next((at for at, state, _ in seen.states if at > killed and state != "closed"), None)
     closed = next((at for at, state, _ in seen.states if at > back and state == "closed"), None)
-    openings = seen.states[-1][2] if seen.states else 0
+    before = [openings for at, _, openings in seen.states if at <= back]
+    after = [openings for at, _, openings in seen.states if at > back]
+    trials = None if closed is None or not before else after[-1] - before[-1] + 1
     return {
         "requests": seen.sent,
         "errors": len(seen.failed),
         "failures": sorted(set(seen.failed)),
         "opened_ms": None if opened is None else round(1000 * (opened - killed)),
         "closed_after_return_ms": None if closed is None else round(1000 * (closed - back)),
-        "openings": openings,
+        "trials_after_return": trials,
     }
 
 
