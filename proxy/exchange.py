@@ -17,6 +17,8 @@ from proxy.errors import Refusal
 from proxy.headers import Headers
 
 if TYPE_CHECKING:
+    from ipaddress import IPv4Address, IPv6Address
+
     from proxy.catalogue import Model
     from proxy.config.schema import CapturedHost, Generation
     from proxy.dialects.base import Call
@@ -228,6 +230,8 @@ class Exchange:
     path_model: str | None = None
     """A model named in the URL path; the body's wins."""
 
+    client_address: IPv4Address | IPv6Address | None = None
+    """The peer's, or the one that a trusted proxy names. Written by `ip_limit`; None: nobody knows."""
     identity: Identity | None = None
     our_credentials: tuple[str, ...] = field(default=(), repr=False)
     """Keys of ours that the request carries, valid or not: never sent upstream. Written by `identity`."""

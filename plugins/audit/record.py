@@ -24,6 +24,7 @@ def record(exchange: Exchange, reason: Finish, now: float) -> dict[str, Any]:
         "status": exchange.status or None,
         "error": None if exchange.refusal is None else exchange.refusal.code,
         "outcome": reason.value,
+        "dedup": exchange.repeated,
         **_usage(exchange),
         **_money(exchange),
         "latency_first_byte_ms": _ms(exchange.first_byte, exchange.started),

@@ -15,7 +15,7 @@ from proxy.plugin import Next, Plugin, PluginSettings, Services, Stage
 ALLOWED_HEADERS: Final = (
     "Content-Type", "Authorization", "Payment-Signature", "X-Cashu", "X-Payment", "X-API-Key", "API-Key",
     "Anthropic-Version", "Anthropic-Beta", "Anthropic-Dangerous-Direct-Browser-Access", "OpenAI-Organization",
-    "OpenAI-Project", "OpenAI-Beta", "Idempotency-Key",
+    "OpenAI-Project", "OpenAI-Beta", "Idempotency-Key", "X-No-Cache",
 )  # fmt: skip
 EXPOSED_HEADERS: Final = (
     "X-Route-Model", "X-Route-Category", "Payment-Required", "WWW-Authenticate", "X-Cashu-Change", "X-Dedup",

@@ -120,7 +120,7 @@ class Metrics:
         )  # fmt: skip
         for family in (
             self.requests, self.tokens, self.charged, self.listed, self.first_byte, self.total, self.in_flight,
-            self.attempts, self.upstream_seconds, self.circuits_open, self.caps_left,
+            self.attempts, self.upstream_seconds, self.circuits_open, self.repeats, self.caps_left,
         ):  # fmt: skip
             self.registry.register(family)
 

@@ -28,7 +28,7 @@ from tests.support.fakes import KEY, Chunks, FakeClock, Log, Rest, exchange, gen
 
 FIELDS = {
     "time", "request_id", "listener", "peer", "key_id", "user", "team", "organisation", "tier", "operation",
-    "model_asked", "model", "stream", "upstream", "upstream_model", "attempts", "status", "error", "outcome",
+    "model_asked", "model", "stream", "upstream", "upstream_model", "attempts", "status", "error", "outcome", "dedup",
     "tokens_in", "tokens_out", "tokens_cached", "tokens_cache_write", "tokens_reasoning", "counted", "charged_usd",
     "list_usd", "soft_caps_crossed", "latency_first_byte_ms", "latency_ms", "bytes_in", "bytes_out",
 }  # fmt: skip
@@ -136,6 +136,7 @@ async def test_line_says_who_what_where_how_much_and_how_long(audit: Opener) -> 
         "status": 200,
         "error": None,
         "outcome": "served",
+        "dedup": False,
         "tokens_in": 100,
         "tokens_out": 50,
         "tokens_cached": 40,
@@ -203,6 +204,7 @@ async def test_exchange_refused_before_the_chain_is_written(audit: Opener) -> No
         "status": 404,
         "error": "not_found",
         "outcome": "refused",
+        "dedup": False,
         "latency_ms": 0.0,
         "bytes_in": 12,
         "bytes_out": 0,

@@ -138,8 +138,8 @@ def kind(request: pytest.FixtureRequest) -> type[Plugin[Any]]:
 def test_the_chain_of_all_of_them_stands() -> None:
     """Those that the shipped configuration names are there, and their facts fit."""
     assert {
-        "audit", "catalogue", "conceal", "cors", "cost_preview", "identity", "ip_limit", "key_limit", "metering", "pricing", "routing",
-        "spend_caps", "team_policy",
+        "audit", "catalogue", "conceal", "cors", "cost_preview", "dedup", "identity", "ip_limit", "key_limit",
+        "metering", "pricing", "routing", "spend_caps", "team_policy",
     } <= set(NAMES)  # fmt: skip
     check([_bare(discovery.find(name)) for name in NAMES])
 

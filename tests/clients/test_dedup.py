@@ -1,0 +1,185 @@
+"""Identical requests over real sockets: OpenAI's SDK, a proxy with the shipped order of plugins, a real ledger."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from tests.peers.behaviour import Behaviour, Fault
+from tests.support.world import CHAIN, World, world
+
+DEDUP: list[str | dict[str, Any]] = list(CHAIN)
+DEDUP.insert(DEDUP.index("cost_preview"), "dedup")
+
+
+@pytest.fixture(scope="module")
+def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A running proxy that remembers answers."""
+    with world(tmp_path_factory.mktemp("dedup"), config={"chain": DEDUP, "drain_client_gone_seconds": 1}) as running:
+        yield running
+        running.gateway.cli("ledger", "audit")
+
+
+@pytest.fixture(autouse=True)
+def forgetful(edge: World) -> Iterator[None]:
+    """A provider that remembers this test only."""
+    edge.provider.reset()
+    yield
+    edge.provider.reset()
+
+
+@pytest.fixture
+def key(edge: World) -> str:
+    """A key of this test's own, so that nothing is remembered of it."""
+    return edge.gateway.make_key(caps=("5/day",))
+
+
+def client(edge: World, key: str) -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(api_key=key, base_url=edge.base_url, max_retries=0)
+
+
+async def ask(
+    by: openai.AsyncOpenAI, text: str = "Say hello.", **options: Any
+) -> openai._legacy_response.LegacyAPIResponse[Any]:
+    return await by.chat.completions.with_raw_response.create(
+        model="gpt-4o", messages=[{"role": "user", "content": text}], **options
+    )
+
+
+def lines(edge: World, *answers: httpx.Headers) -> list[dict[str, Any]]:
+    """The audit lines of these answers."""
+    ids = [answer["x-tollway-request-id"] for answer in answers]
+    by_id = {line["request_id"]: line for line in edge.gateway.audit_lines()}
+    return [by_id[one] for one in ids]
+
+
+async def until_written(edge: World, *answers: httpx.Headers) -> list[dict[str, Any]]:
+    """The same, as soon as all are written: a line follows its answer."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                return lines(edge, *answers)
+            except KeyError:
+                await asyncio.sleep(0.01)
+
+
+async def test_two_identical_requests_are_one_call_and_one_charge(edge: World, key: str) -> None:
+    """The second answer is the first's, under a request id of its own; the audit line says so."""
+    async with client(edge, key) as by:
+        first, second = await ask(by), await ask(by)
+    assert len(edge.provider.requests) == 1
+    assert (first.headers["x-dedup"], second.headers["x-dedup"]) == ("miss", "hit")
+    assert int(second.headers["age"]) >= 0
+    assert first.content == second.content
+    assert second.parse().choices[0].message.content == Behaviour().text
+    assert first.headers["x-tollway-request-id"] != second.headers["x-tollway-request-id"]
+    charged, repeated = await until_written(edge, first.headers, second.headers)
+    assert (charged["dedup"], repeated["dedup"]) == (False, True)
+    assert float(charged["charged_usd"]) > 0
+    assert (repeated["charged_usd"], repeated["tokens_in"], repeated["attempts"]) == (None, None, [])
+    assert (repeated["status"], repeated["outcome"], repeated["key_id"]) == (200, "served", charged["key_id"])
+
+
+async def test_twenty_twins_at_once_are_one_call(edge: World, key: str) -> None:
+    """All of them get its answer, one pays."""
+    edge.provider.default = Behaviour(head_delay_seconds=0.3)
+    async with client(edge, key) as by:
+        answers = await asyncio.gather(*(ask(by) for _ in range(20)))
+    assert len(edge.provider.requests) == 1
+    assert sorted(answer.headers["x-dedup"] for answer in answers) == [*["hit"] * 19, "miss"]
+    assert len({answer.content for answer in answers}) == 1
+    written = await until_written(edge, *(answer.headers for answer in answers))
+    assert [line["charged_usd"] is not None for line in written].count(True) == 1
+    metrics = httpx.get(f"{edge.gateway.url('admin')}/metrics").text
+    assert 'tollway_repeated_answers_total{source="twin"}' in metrics
+
+
+async def test_another_key_pays_for_itself(edge: World, key: str) -> None:
+    """Nobody is answered with what somebody else was charged for."""
+    async with client(edge, key) as by, client(edge, edge.gateway.make_key()) as other:
+        assert [(await ask(one)).headers["x-dedup"] for one in (by, other)] == ["miss", "miss"]
+    assert len(edge.provider.requests) == 2
+
+
+async def test_streams_are_never_shared(edge: World, key: str) -> None:
+    """Two streams are two calls."""
+    async with client(edge, key) as by:
+        for _ in range(2):
+            stream = await by.chat.completions.create(
+                model="gpt-4o", messages=[{"role": "user", "content": "Say hello."}], stream=True
+            )
+            assert "".join([chunk.choices[0].delta.content or "" async for chunk in stream]) == Behaviour().text
+    assert len(edge.provider.requests) == 2
+
+
+async def test_no_cache_asks_the_model_again(edge: World, key: str) -> None:
+    """And leaves no trace in the answer; the header is ours and does not go upstream."""
+    async with client(edge, key) as by:
+        await ask(by)
+        again = await ask(by, extra_headers={"X-No-Cache": "1"})
+    assert "x-dedup" not in again.headers
+    assert len(edge.provider.requests) == 2
+    assert edge.provider.requests[-1].header("x-no-cache") is None
+
+
+async def test_a_failure_is_not_shared(edge: World, key: str) -> None:
+    """Who asks again calls again."""
+    edge.provider.script(Behaviour(status=400))
+    async with client(edge, key) as by:
+        with pytest.raises(openai.BadRequestError):
+            await ask(by)
+        assert (await ask(by)).headers["x-dedup"] == "miss"
+
+
+async def test_a_twin_takes_over_from_a_client_that_left(edge: World, key: str) -> None:
+    """The first is read on for its usage in vain; then the one that waits calls for itself."""
+    edge.provider.script(Behaviour(fault=Fault.HANG_BEFORE_HEAD))
+    async with client(edge, key) as by:
+        first = asyncio.get_running_loop().create_task(ask(by))
+        await edge.provider.until(lambda: len(edge.provider.requests) == 1)
+        second = asyncio.get_running_loop().create_task(ask(by))
+        first.cancel()
+        assert (await second).headers["x-dedup"] == "miss"
+    assert len(edge.provider.requests) == 2
+
+
+async def test_an_answer_that_outlived_its_client_serves_the_retry(edge: World, key: str) -> None:
+    """The connection broke, the answer came all the same and was charged: asking again costs nothing."""
+    edge.provider.script(Behaviour(head_delay_seconds=0.3))
+    async with client(edge, key) as by:
+        first = asyncio.get_running_loop().create_task(ask(by))
+        await edge.provider.until(lambda: len(edge.provider.requests) == 1)
+        first.cancel()
+        assert (await ask(by)).headers["x-dedup"] == "hit"
+    assert len(edge.provider.requests) == 1
+
+
+async def test_embeddings_are_remembered_too(edge: World, key: str) -> None:
+    """Whatever is priced and whole."""
+    async with client(edge, key) as by:
+        for expected in ("miss", "hit"):
+            answer = await by.embeddings.with_raw_response.create(model="text-embedding-3-small", input="one")
+            assert answer.headers["x-dedup"] == expected
+
+
+async def test_caps_count_one_of_two(edge: World, opened: ExitStack) -> None:
+    """A cap that one call fills still lets its twin pass, and nothing else."""
+    full = edge.gateway.make_key(caps=("0.012/day",))
+    async with client(edge, full) as by:
+        assert (await ask(by, max_tokens=1000)).headers["x-dedup"] == "miss"
+        assert (await ask(by, max_tokens=1000)).headers["x-dedup"] == "hit"
+        for number in range(20):
+            try:
+                await ask(by, f"Other {number}.", max_tokens=1000)
+            except openai.APIStatusError as refused:
+                assert refused.status_code == 402
+                break
+        else:
+            pytest.fail("the cap was never reached")
+        assert (await ask(by, max_tokens=1000)).headers["x-dedup"] == "hit"
