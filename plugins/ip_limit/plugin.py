@@ -6,7 +6,7 @@ from typing import ClassVar, Final
 
 from pydantic import Field, field_validator
 
-from plugins.ip_limit.addresses import Address, client_of, key_of, networks, parse
+from proxy.client_addresses import Address, client_of, key_of, networks, parse
 from proxy.config.schema import Generation
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Response
@@ -52,7 +52,10 @@ class IpLimitSettings(PluginSettings):
 
 
 class IpLimitPlugin(Plugin[IpLimitSettings]):
-    """An IPv6 client is counted by its /64. Streams count priced exchanges; their total is limited, too."""
+    """Establishes `client_address`.
+
+    An IPv6 client is counted by its /64. Streams count priced exchanges; their total is limited, too.
+    """
 
     name = "ip_limit"
     stage = Stage.GUARD
@@ -76,7 +79,7 @@ class IpLimitPlugin(Plugin[IpLimitSettings]):
     async def __call__(self, exchange: Exchange, call_next: Next) -> Response:
         if exchange.generation is not self._generation:
             self.follow(exchange.generation)
-        address = self._client(exchange)
+        address = exchange.client_address = self._client(exchange)
         limited = not (self.settings.exempt_loopback and address is not None and address.is_loopback)
         key = key_of(address)
         lease = self._lease(key, limited) if exchange.operation.priced else None

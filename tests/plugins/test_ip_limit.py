@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from plugins.ip_limit.addresses import HOPS_MAX, client_of, key_of, networks, parse
 from plugins.ip_limit.plugin import IpLimitPlugin, IpLimitSettings
+from proxy.client_addresses import HOPS_MAX, client_of, key_of, networks, parse
 from proxy.config.schema import Bucket, Generation, Limits, ScopeLimits
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Finish
