@@ -1,48 +1,36 @@
-"""Candidates in order, retried until the first byte of an answer; nothing is retried after it."""
+"""Candidates in the model's order, healthy ones only, until the first byte; nothing is retried after it."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
+from collections.abc import Sequence
+from random import Random
 from typing import ClassVar, Final
 
-from pydantic import Field
-
-from plugins.routing.answers import asked_seconds, exhausted, first_content, withhold_usage
+from plugins.routing.answers import RETRY_AFTER_SECONDS, exhausted, withhold_usage
+from plugins.routing.attempts import Admitted
+from plugins.routing.conversations import Conversations, conversation_of
+from plugins.routing.refusals import all_closed_off, no_machine, of_consortium
+from plugins.routing.search import Means, Search
+from plugins.routing.selection import preferred, ranked
+from plugins.routing.settings import RoutingSettings
+from plugins.routing.verdicts import CALLERS_FAULT, OURS
 from proxy.catalogue import Candidate, Model
+from proxy.clock import Clock
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Response
-from proxy.plugin import Next, Plugin, PluginSettings, Stage
-from proxy.routes import Route, Try
+from proxy.plugin import Next, Plugin, PluginSettings, Services, Stage
+from proxy.routes import Route
+from proxy.upstreams.breakers import REFUSED
+from proxy.upstreams.health import CandidateState, UpstreamStates
 
-_OURS: Final = ("unsent", "running")
-"""Outcomes of an attempt that ended on our side, refused or failed: another one would end the same way."""
-
-
-class RoutingSettings(PluginSettings):
-    """How often and on what another attempt is made."""
-
-    attempts_max: int = Field(default=3, ge=1, le=10, description="Upstream calls per exchange, over all candidates.")
-    attempts_per_candidate: int = Field(default=2, ge=1, le=5, description="Calls to one candidate before the next.")
-    retry_statuses: frozenset[int] = Field(
-        default=frozenset({408, 409, 429, 500, 502, 503, 504, 529}),
-        description="Upstream statuses on which another attempt is made.",
-    )
-    backoff_milliseconds: int = Field(
-        default=100, ge=0, description="Pause before the same candidate is called again; doubled each time."
-    )
-    retry_after_seconds_max: float = Field(
-        default=2.0, ge=0, description="An upstream's Retry-After up to this is waited for; past it the next is tried."
-    )
-    peek_bytes_max: int = Field(
-        default=1 << 20, ge=1024, description="How much of a stream may pass before its first content event."
-    )
+ROUTE_MODEL: Final = "x-route-model"
+"""Header that names what of a lane served."""
 
 
 class RoutingPlugin(Plugin[RoutingSettings]):
     """Establishes `route`. Each attempt is a row of the ledger, durable before the call is made.
 
-    The client's own provider key is used once, on its own provider: its SDK retries itself.
+    The client's own provider key is used once, on its own provider, whatever its circuit: its SDK retries itself.
     """
 
     name = "routing"
@@ -51,104 +39,80 @@ class RoutingPlugin(Plugin[RoutingSettings]):
     provides = frozenset({"route"})
     requires = frozenset({"identity", "call", "model", "hold"})
 
+    def __init__(self, settings: RoutingSettings, services: Services) -> None:
+        super().__init__(settings, services)
+        self._clock: Clock = services.clock
+        self._states: UpstreamStates = services.states
+        self._states.use(settings.breaker())
+        self._means = Means(services, settings, self._state_of)
+        self._conversations = Conversations(seconds=settings.sticky_seconds, entries_max=settings.sticky_entries_max)
+        self._draw = Random()  # noqa: S311 - it spreads load and guards nothing.
+
     async def __call__(self, exchange: Exchange, call_next: Next) -> Response:
-        if exchange.model is None or exchange.hold is None:
+        model = exchange.model
+        if model is None or exchange.hold is None:
             return await call_next(exchange)
         exchange.route = Route()
-        response: Response | None = None
-        for candidate in self._plan(exchange, exchange.model):
-            if response is not None:
-                if not self._again(exchange, response):
-                    break
-                pause = self._pause(exchange, candidate, response)
-                if pause is None:
-                    continue
-                await asyncio.sleep(pause)
-                if exchange.client_gone:
-                    break
-            response = await self._attempt(exchange, candidate, call_next)
+        quote, identity = exchange.quote, exchange.identity
+        candidates = model.candidates if quote is None or not quote.candidates else quote.candidates
+        if not candidates:
+            raise Refusal("model_not_available", f"No upstream for '{model.name}' is configured.", param="model")
+        if identity is not None and identity.provider_credential:
+            only = Admitted(model.candidates[0], None, REFUSED)
+            return self._final(exchange, model, await self._means.attempts.make(exchange, only, call_next))
+        conversation: bytes | None = None
+        order: Sequence[Candidate] = candidates
+        if len(candidates) > 1:
+            conversation, order = self._order(exchange, model, candidates)
+        response = await Search(self._means, exchange, model, order).run(call_next)
         if response is None:
-            raise Refusal(
-                "model_not_available", f"No upstream for '{exchange.model.name}' is configured.", param="model"
-            )
-        return self._final(exchange, response)
+            states = [self._state_of(candidate) for candidate in candidates]
+            raise all_closed_off(model, candidates, states, exchange.generation, self._clock.monotonic())
+        answer = self._final(exchange, model, response)
+        if conversation is not None and exchange.route.current.outcome == "served":
+            served = exchange.route.current.candidate
+            self._conversations.note(conversation, served.upstream, served.upstream_model, self._clock.monotonic())
+        return answer
 
-    def _plan(self, exchange: Exchange, model: Model) -> Iterator[Candidate]:
-        own = exchange.identity is not None and exchange.identity.provider_credential
-        if own:
-            yield model.candidates[0]
-            return
-        left = self.settings.attempts_max
-        for candidate in model.candidates:
-            for _ in range(min(self.settings.attempts_per_candidate, left)):
-                yield candidate
-                left -= 1
+    def _state_of(self, candidate: Candidate) -> CandidateState:
+        """Circuit, speed and load of one."""
+        return self._states.candidate(candidate.upstream, candidate.upstream_model)
 
-    async def _attempt(self, exchange: Exchange, candidate: Candidate, call_next: Next) -> Response:
-        route, hold = exchange.route, exchange.hold
-        if route is None or hold is None:
-            raise Refusal("internal_error", "This priced path is closed: no hold was made.")
-        attempt = await self.services.ledger.dispatch(
-            hold, upstream=candidate.upstream, upstream_model=candidate.upstream_model
+    def _order(
+        self, exchange: Exchange, model: Model, candidates: Sequence[Candidate]
+    ) -> tuple[bytes | None, Sequence[Candidate]]:
+        """The conversation where it matters, and the candidates in the order in which they are tried."""
+        now = self._clock.monotonic()
+        order = ranked(model, candidates, exchange.quote, state_of=self._state_of, now=now, draw=self._draw)
+        call, identity = exchange.call, exchange.identity
+        if not model.sticky or call is None or identity is None:
+            return None, order
+        conversation = conversation_of(
+            identity.key_id, model.name, exchange.request.headers, self.settings.session_headers, call.document
         )
-        exchange.dispatched = True
-        tried = Try(candidate, attempt)
-        route.tries.append(tried)
-        started = self.services.clock.monotonic()
-        response = await call_next(exchange)
-        if tried.outcome in _OURS:
-            return response
-        if response.stream is not None and tried.outcome == "served":
-            response = await first_content(exchange, response, tried, self.settings.peek_bytes_max)
-        took = self.services.clock.monotonic() - started
-        self.services.states.record(candidate.upstream, tried.outcome, took)
-        if tried.status:
-            self.services.metrics.upstream_answered(candidate.upstream, took)
-        if tried.outcome not in ("served", "status"):
-            self.services.log.warning(
-                "upstream_failed",
-                request_id=exchange.request_id,
-                upstream=candidate.upstream,
-                outcome=tried.outcome,
-                detail=tried.detail,
-            )
-        return response
+        if conversation is None or (known := self._conversations.served_by(conversation, now)) is None:
+            return conversation, order
+        return conversation, preferred(order, *known)
 
-    def _again(self, exchange: Exchange, response: Response) -> bool:
-        """Whether the last attempt left anything to gain from another."""
-        tried = exchange.route.current if exchange.route is not None else None
-        if tried is None or tried.outcome in ("served", "too_large", *_OURS) or exchange.client_gone:
-            return False
-        if tried.outcome == "status":
-            return response.status in self.settings.retry_statuses
-        return True
-
-    def _pause(self, exchange: Exchange, candidate: Candidate, response: Response) -> float | None:
-        """Seconds before `candidate` is called; None where it asked for more than is waited for."""
-        route = exchange.route
-        if route is None or route.current.candidate != candidate:
-            return 0
-        same = sum(1 for tried in route.tries if tried.candidate == candidate)
-        pause: float = self.settings.backoff_milliseconds / 1000 * 2 ** (same - 1)
-        asked = asked_seconds(response) if route.current.outcome == "status" else None
-        if asked is None:
-            return pause
-        return None if asked > self.settings.retry_after_seconds_max else max(pause, asked)
-
-    def _final(self, exchange: Exchange, response: Response) -> Response:
-        route = exchange.route
-        if route is None or exchange.call is None:
+    def _final(self, exchange: Exchange, model: Model, response: Response) -> Response:
+        """What the caller gets of the last attempt. Raises Refusal for a failure that is not the caller's own."""
+        route, call = exchange.route, exchange.call
+        if route is None or call is None:
             return response
         tried = route.current
+        if tried.outcome in OURS:
+            return response
         own = exchange.identity is not None and exchange.identity.provider_credential
-        if tried.outcome in _OURS:
-            return response
         if tried.outcome == "served":
-            if response.stream is not None and exchange.call.stream and not exchange.call.wants_usage:
-                withhold_usage(response, exchange.call.dialect)
+            if response.stream is not None and call.stream and not call.wants_usage:
+                withhold_usage(response, call.dialect)
+            if model.lane and not own:
+                response.headers[ROUTE_MODEL] = model.served_as(tried.candidate)
             return response
-        if tried.outcome == "status" and (own or response.status in (400, 413, 422)):
+        if tried.outcome == "status" and (own or response.status in CALLERS_FAULT):
             return response
+        if of_consortium(model, model.candidates) and (tried.outcome != "status" or response.status >= 500):
+            raise no_machine(model, model.candidates, exchange.generation, RETRY_AFTER_SECONDS)
         raise exhausted(exchange, response, tried)
 
 

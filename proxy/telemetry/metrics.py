@@ -242,7 +242,7 @@ class Metrics:
         self.circuits_open.series(_known(upstream, self._upstreams)).value -= 1
 
     def hedged(self, model: str, outcome: str) -> None:
-        """A second candidate was called at once; `outcome` is won, lost or cancelled."""
+        """A second candidate was called at once; `outcome` is won or lost."""
         self._hedges.labels(_known(model, self._models), outcome).inc()
 
     def repeated(self, source: str) -> None:

@@ -127,8 +127,9 @@ class CircuitBreaker:
         self._open(now, retry_after, limited=True)
 
     def give_back(self, permit: int) -> None:
-        """The call ended without a word about the upstream: cancelled, or refused on our side."""
-        if permit == self._epoch:
+        """The call ended without a word about the upstream: cancelled, or refused on our side. Idempotent."""
+        if permit == self._epoch and self.state is CircuitState.HALF_OPEN:
+            self._epoch += 1
             self._trial = False
 
     def allow_trial(self, now: float) -> None:

@@ -58,8 +58,8 @@ class CandidateState:
 
     def conclude(
         self, permit: int, verdict: Verdict, *, now: float, took: float, retry_after: float | None = None
-    ) -> bool:
-        """One attempt has ended `took` seconds after it began. Returns whether the circuit opened or closed by it."""
+    ) -> CircuitState | None:
+        """One attempt has ended `took` seconds after it began. Returns the state that the circuit left by it, or None."""
         breaker = self.breaker
         before = breaker.state
         if verdict is Verdict.HEALTHY:
@@ -73,7 +73,7 @@ class CandidateState:
                 breaker.limit(permit, now, retry_after)
             else:
                 breaker.failed(permit, now, retry_after)
-        return breaker.state is not before
+        return before if breaker.state is not before else None
 
     def first_content(self, seconds: float, *, stream: bool) -> None:
         """An answer's first content came after this long."""

@@ -64,7 +64,7 @@ class Recent:
         return len(self._values)
 
     def p95(self, samples_min: int) -> float | None:
-        """Seconds within which 19 of 20 came, a few samples old at most; None where fewer than `samples_min` are known."""
+        """Seconds within which 19 of 20 came, at most a few samples old; None with fewer than `samples_min` of them."""
         if len(self._values) < samples_min:
             return None
         if self._since >= SAMPLES_BETWEEN or not self._p95:

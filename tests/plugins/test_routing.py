@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from plugins.routing.plugin import RoutingPlugin, RoutingSettings
+from plugins.routing.plugin import RoutingPlugin
+from plugins.routing.settings import RoutingSettings
 from proxy.dialects import DIALECTS
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Response
@@ -15,6 +16,7 @@ from proxy.headers import Headers
 from proxy.ledger.api import Hold, HoldRequest
 from proxy.pricing.money import ZERO
 from proxy.upstreams.api import FailureKind, UpstreamFailure
+from proxy.upstreams.health import UpstreamStates
 from tests.support.fakes import CHAT_BODY, Chunks, FakeClock, Log, exchange, generation, identity, model
 from tests.support.ledger import MemoryLedger
 
@@ -40,10 +42,11 @@ class Upstreams:
         return response
 
 
-class States:
+class States(UpstreamStates):
     """Remembers what was recorded."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__(clock)
         self.recorded: list[tuple[str, str]] = []
 
     def record(self, upstream: str, outcome: str, latency: float) -> None:
@@ -51,17 +54,31 @@ class States:
 
 
 class Answered:
-    """Remembers which upstreams gave a head."""
+    """Remembers which upstreams gave a head, whose circuits opened and closed, and how hedges ended."""
 
     def __init__(self) -> None:
         self.upstreams: list[str] = []
+        self.circuits: list[tuple[str, str]] = []
+        self.hedges: list[str] = []
+
+    def circuit_opened(self, upstream: str, reason: str, *, again: bool) -> None:
+        self.circuits.append((upstream, reason + " again" if again else reason))
+
+    def circuit_closed(self, upstream: str) -> None:
+        self.circuits.append((upstream, "closed"))
+
+    def hedged(self, model: str, outcome: str) -> None:
+        self.hedges.append(outcome)
 
     def upstream_answered(self, upstream: str, seconds: float) -> None:
         self.upstreams.append(upstream)
 
 
 def build(**settings: Any) -> RoutingPlugin:
-    services = SimpleNamespace(clock=FakeClock(), ledger=MemoryLedger(), log=Log(), states=States(), metrics=Answered())
+    clock = FakeClock()
+    services = SimpleNamespace(
+        clock=clock, ledger=MemoryLedger(), log=Log(), states=States(clock), metrics=Answered(), generation=generation()
+    )
     return RoutingPlugin(RoutingSettings(backoff_milliseconds=0, **settings), services)  # type: ignore[arg-type]
 
 

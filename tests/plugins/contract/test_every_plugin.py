@@ -26,6 +26,7 @@ from proxy.pricing.money import Nano
 from proxy.pricing.quote import Quote
 from proxy.routes import Route, Try
 from proxy.state import Counters
+from proxy.upstreams.health import UpstreamStates
 from tests.support.fakes import KEY, FakeClock, Log, Rest, exchange, generation, identity
 from tests.support.ledger import MemoryLedger
 
@@ -76,7 +77,7 @@ class Bench:
             keys=Keys(),
             counters=self.counters,
             upstreams=Sink(),
-            states=Sink(),
+            states=UpstreamStates(self.clock),
             byo=Sink(),
             generation=self.generation,
         )
@@ -138,7 +139,7 @@ def kind(request: pytest.FixtureRequest) -> type[Plugin[Any]]:
 def test_the_chain_of_all_of_them_stands() -> None:
     """Those that the shipped configuration names are there, and their facts fit."""
     assert {
-        "audit", "catalogue", "conceal", "cors", "cost_preview", "dedup", "identity", "ip_limit", "key_limit",
+        "audit", "byo", "catalogue", "conceal", "cors", "cost_preview", "dedup", "identity", "ip_limit", "key_limit",
         "metering", "pricing", "routing", "spend_caps", "team_policy",
     } <= set(NAMES)  # fmt: skip
     check([_bare(discovery.find(name)) for name in NAMES])
