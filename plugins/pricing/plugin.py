@@ -1,51 +1,72 @@
-"""The most the exchange can cost, before anything is called."""
+"""The most the exchange can cost and the candidates that can serve it, before anything is called."""
 
 from __future__ import annotations
 
+from proxy.admission import Candidates, capable, permitted, with_room
 from proxy.catalogue import Model
 from proxy.dialects.base import Call
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Response
 from proxy.plugin import Next, Plugin, PluginSettings, Stage
+from proxy.policy import NO_RULES
 from proxy.pricing import tokens
-from proxy.quoting import quote
+from proxy.pricing.quote import Quote
+from proxy.quoting import image_bound, narrowed, quote
 
 
 class PricingPlugin(Plugin[PluginSettings]):
-    """Establishes `quote`. A model without a price is refused, never free."""
+    """Establishes `quote`, with the admissible candidates. A model without a price is refused, never free."""
 
     name = "pricing"
     stage = Stage.PRICE
     provides = frozenset({"quote"})
-    requires = frozenset({"identity", "call", "model"})
+    requires = frozenset({"identity", "call", "model", "policy"})
 
     async def __call__(self, exchange: Exchange, call_next: Next) -> Response:
         model, call, identity = exchange.model, exchange.call, exchange.identity
         if model is not None and call is not None and identity is not None:
-            own = identity.provider_credential
-            if model.rates is None and not own:
-                raise Refusal(
-                    "model_not_available", f"The model '{model.name}' has no price and is not served.", param="model"
-                )
-            exchange.quote = quote(model, call, provider_credential=own)
-            countable = not call.images or model.image_tokens_max is not None
-            if not own and countable and exchange.quote.input_tokens > model.context_tokens:
-                await _check_context(model, call)
+            if identity.provider_credential:
+                exchange.quote = quote(model, call, provider_credential=True)
+            else:
+                exchange.quote = await _admitted(exchange, model, call)
         return await call_next(exchange)
 
 
-async def _check_context(model: Model, call: Call) -> None:
+async def _admitted(exchange: Exchange, model: Model, call: Call) -> Quote:
+    """The quote over the candidates that can do what the call needs, may serve its caller, and have room for it."""
+    if model.rates is None:
+        raise Refusal("model_not_available", f"The model '{model.name}' has no price and is not served.", param="model")
+    candidates = permitted(capable(model, call), model, exchange.policy or NO_RULES)
+    found = quote(model, call, provider_credential=False, candidates=candidates)
+    fitting = with_room(candidates, model, found.input_tokens, found.output_tokens)
+    if fitting is candidates:
+        return found
+    images = image_bound(model, candidates) if call.images else None
+    if call.images and images is None:
+        return found
+    count = await tokens.count_call_async(call, _encoding(model, candidates), image_tokens_max=images)
+    if count is not None:
+        fitting = with_room(candidates, model, count, found.output_tokens)
+    if not fitting:
+        raise _too_long(model, candidates, count)
+    return found if len(fitting) == len(candidates) else narrowed(found, model, call, fitting)
+
+
+def _encoding(model: Model, candidates: Candidates) -> str:
+    """One vocabulary for one count: the model's, or the first that is known among its candidates'."""
+    known = (candidate.encoding for candidate in candidates if candidate.encoding is not None)
+    return model.encoding or next(known, tokens.FALLBACK_ENCODING)
+
+
+def _too_long(model: Model, candidates: Candidates, count: int | None) -> Refusal:
     """Past its context a model refuses, or charges dearer rates than ours: only a count can tell bytes from tokens."""
-    count = await tokens.count_call_async(
-        call, model.encoding or tokens.FALLBACK_ENCODING, image_tokens_max=model.image_tokens_max
+    longest = max(model.context_of(candidate) for candidate in candidates)
+    return Refusal(
+        "context_length_exceeded",
+        f"The input is {'too long to be counted' if count is None else f'about {count} tokens'}; "
+        f"'{model.name}' takes {longest}. Shorten it.",
+        param="messages",
     )
-    if count is None or count > model.context_tokens:
-        raise Refusal(
-            "context_length_exceeded",
-            f"The input is {'too long to be counted' if count is None else f'about {count} tokens'}; "
-            f"'{model.name}' takes {model.context_tokens}. Shorten it.",
-            param="messages",
-        )
 
 
 PLUGIN = PricingPlugin
