@@ -18,7 +18,8 @@ class Try:
     status: int = 0
     """The upstream's HTTP status; 0: no answer."""
     outcome: str = "running"
-    """running | unsent (nothing left us) | served | status | garbage | error_event | a FailureKind's value"""
+    """running | unsent (nothing left us) | served | status | garbage | error_event | hedge_lost (cancelled, another
+    answered first) | a FailureKind's value"""
     detail: str = ""
     """What the log may say about a failure; never sent to a client."""
     usage: Usage | None = None

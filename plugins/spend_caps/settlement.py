@@ -14,7 +14,8 @@ def settlement_of(exchange: Exchange, hold: Hold, reason: Finish, now_ms: int) -
 
     A served attempt is charged by its usage; one whose usage is not known (the drain ended before it came, or the
     answer was larger than we take) takes the full hold. A failed attempt is the operator's cost, 0 to the caller,
-    unless the upstream reported usage.
+    unless the upstream reported usage. The loser of a hedge is charged to nobody either; at list it may have done all
+    that was asked of it, and counts as that: half of a hold that was made for two.
     """
     model = exchange.model
     tries = exchange.route.tries if exchange.route is not None else []
@@ -22,8 +23,9 @@ def settlement_of(exchange: Exchange, hold: Hold, reason: Finish, now_ms: int) -
     charged, listed = ZERO, ZERO
     priced = True
     outcomes: list[AttemptOutcome] = []
+    most = _list_most(exchange, hold, own=own)
     for number, tried in enumerate(tries, start=1):
-        cost = _list_cost(model, tried, hold)
+        cost = _list_cost(model, tried, most)
         if cost is None:
             priced = False
         else:
@@ -34,13 +36,21 @@ def settlement_of(exchange: Exchange, hold: Hold, reason: Finish, now_ms: int) -
     return Settlement(charged, listed if priced else None, tuple(outcomes), reason.value, now_ms)
 
 
-def _list_cost(model: Model | None, tried: Try, hold: Hold) -> Nano | None:
+def _list_most(exchange: Exchange, hold: Hold, *, own: bool) -> Nano:
+    """What one attempt can cost at list: the hold's amount covers two where a hedge might have run."""
+    held = hold.request.list or ZERO
+    model, quote = exchange.model, exchange.quote
+    twice = model is not None and model.hedge and quote is not None and len(quote.candidates) > 1 and not own
+    return Nano(-(-held // 2)) if twice else held
+
+
+def _list_cost(model: Model | None, tried: Try, most: Nano) -> Nano | None:
     rates = None if model is None else model.list_rates(tried.candidate)
     if rates is None:
         return None
     if tried.usage is not None:
         return rates.cost(tried.usage)
-    return (hold.request.list or ZERO) if _unknown(tried) else ZERO
+    return most if _unknown(tried) else ZERO
 
 
 def _charge(model: Model | None, tried: Try, hold: Hold) -> Nano:
@@ -53,4 +63,4 @@ def _charge(model: Model | None, tried: Try, hold: Hold) -> Nano:
 
 def _unknown(tried: Try) -> bool:
     """The upstream may have done all the work that was held for, and nobody can say."""
-    return tried.outcome in ("running", "served", "too_large")
+    return tried.outcome in ("running", "served", "too_large", "hedge_lost")
