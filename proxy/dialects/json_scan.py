@@ -73,6 +73,7 @@ _MEMBER: Final = re.compile(
     + rb"[,}])?+",
     re.DOTALL,
 )
+_ITEM: Final = re.compile(rb"\[" + _SPACE + rb"(?=[{\[])")
 _SEPARATOR: Final = re.compile(_SPACE + rb"[,}]")
 
 
@@ -193,6 +194,12 @@ def _container_end(body: bytes, start: int) -> int:
         depth += 1 if body[at] in _OPEN else -1
         at += 1
     return at
+
+
+def first_item(array: bytes) -> tuple[int, int]:
+    """Start and end of the first item of a (valid) array, an object or array itself."""
+    start = _found(_ITEM.match(array)).end()
+    return start, _container_end(array, start)
 
 
 def _found(match: re.Match[bytes] | None) -> re.Match[bytes]:
