@@ -47,9 +47,8 @@ def upstream_headers(exchange: Exchange, upstream: Upstream) -> Headers:
             headers["idempotency-key"] = _scoped(exchange, chosen)
         # What it was read and priced as: no second type, no charset in which it says something else.
         headers["content-type"] = "application/json"
-        if upstream.key is not None:
-            scheme = upstream.credential_scheme
-            headers[upstream.credential_header] = f"{scheme} {upstream.key}" if scheme else upstream.key
+        if (credential := upstream.credential) is not None:
+            headers[upstream.credential_header] = credential
         for name, value in upstream.headers:
             headers.setdefault(name, value)
     headers["accept-encoding"] = "identity"

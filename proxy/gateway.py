@@ -47,6 +47,7 @@ from proxy.terminal import Terminal
 from proxy.upstreams.client import PooledClient
 from proxy.upstreams.demo import DemoUpstream
 from proxy.upstreams.health import UpstreamStates
+from proxy.upstreams.probes import Probes
 
 CAPS_WATCH_SECONDS: Final = 5.0
 ADMIN_CLOSE_SECONDS: Final = 1.0
@@ -162,6 +163,8 @@ class Gateway:
         await self.engine.start()
         await self.admin_engine.start()
         self._background = self._watches()
+        self.probes = Probes(self.client, self.states, self.clock, self.log)
+        self.probes.follow(generation.upstreams.values())
         self.ready = True
 
     def _watches(self) -> list[asyncio.Task[None]]:
@@ -188,6 +191,7 @@ class Gateway:
         self.generation = self.services.generation = generation
         self._capture = capture
         self.byo.follow(generation)
+        self.probes.follow(generation.upstreams.values())
         for plugin in self.plugins:
             plugin.follow(generation)
 
@@ -326,6 +330,7 @@ class Gateway:
         await self.admin_engine.close(ADMIN_CLOSE_SECONDS)
         for plugin in reversed(self.plugins):
             await plugin.stop()
+        await self.probes.stop()
         await self.client.close()
         if self._demo is not None:
             await self._demo.stop()

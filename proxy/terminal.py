@@ -113,7 +113,7 @@ class Terminal:
         request = exchange.request
         if _own_credential(exchange) and exchange.origin.captured_host is not None:
             return _path_and_query(request.path, request.query), exchange.origin.captured_host
-        return _base_path(upstream) + UPSTREAM_PATHS[exchange.operation.name], None
+        return upstream.base_path + UPSTREAM_PATHS[exchange.operation.name], None
 
     async def _unmetered(self, exchange: Exchange) -> Response:
         """Another path of a captured host, both ways streamed."""
@@ -186,12 +186,6 @@ def _own_credential(exchange: Exchange) -> bool:
 
 def _path_and_query(path: str, query: str) -> str:
     return f"{path}?{query}" if query else path
-
-
-def _base_path(upstream: Upstream) -> str:
-    rest = upstream.base_url.partition("://")[2]
-    _, slash, path = rest.partition("/")
-    return slash + path.rstrip("/")
 
 
 def _netloc(host: str, port: int, default: int) -> str:

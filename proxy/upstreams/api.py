@@ -68,6 +68,19 @@ class Upstream:
     probe: Probe | None = None
     """How it is asked for its health while its circuit is open; None: the next request tries it."""
 
+    @property
+    def base_path(self) -> str:
+        """The path prefix of `base_url`, no trailing slash: /v1"""
+        _, slash, path = self.base_url.partition("://")[2].partition("/")
+        return slash + path.rstrip("/")
+
+    @property
+    def credential(self) -> str | None:
+        """What goes into `credential_header`; None without a key."""
+        if self.key is None:
+            return None
+        return f"{self.credential_scheme} {self.key}" if self.credential_scheme else self.key
+
     def __repr__(self) -> str:
         return f"Upstream({self.name!r}, {self.base_url!r})"
 
