@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
-from proxy.addresses import is_public
+from proxy.addresses import is_public, resolve_public
 from proxy.byo.cipher import Binding
 from proxy.config.schema import Byo, Generation
 from proxy.keys import PREFIX
@@ -38,19 +38,10 @@ _BASE_URL: Final = re.compile(
 )
 """No userinfo, query, fragment, encoding, upper-case host, trailing dot or zone: one spelling, so one reading."""
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
-_INSIDE: Final = (
-    "localhost",
-    "local",
-    "internal",
-    "intranet",
-    "lan",
-    "home",
-    "corp",
-    "arpa",
-    "test",
-    "invalid",
-    "onion",
-)
+_INSIDE: Final = frozenset({
+    "localhost", "localdomain", "local", "internal", "intranet", "private", "lan", "home", "corp", "svc", "consul",
+    "arpa", "test", "invalid", "onion",
+})  # fmt: skip
 """Last labels of names that no public resolver knows (RFC 6761, RFC 6762, ICANN's name collisions)."""
 
 
@@ -167,6 +158,17 @@ def parse_base_url(text: str, rules: Byo) -> str:
             raise Invalid("base_url", f"Its port is one of {', '.join(map(str, sorted(rules.ports)))}.")
         _check_host(found["host"])
     return text.rstrip("/")
+
+
+async def check_public(wanted: Wanted, rules: Byo) -> None:
+    """Raises Invalid where a customer's own base URL leads inside. One answer for all reasons: it maps no network."""
+    if wanted.upstream is not None or is_listed(wanted.base_url, rules):
+        return
+    parts = urlsplit(wanted.base_url)
+    try:
+        await resolve_public(parts.hostname or "", parts.port or 443)
+    except (OSError, UnicodeError, TimeoutError) as error:
+        raise Invalid("base_url", "Its host has to resolve to public addresses, and to no others.") from error
 
 
 def is_listed(base_url: str, rules: Byo) -> bool:
