@@ -96,6 +96,13 @@ class ScopedRules:
     scope_id: str
     rules: Rules
     place: str = ""
+    lines: dict[str, int] = field(default_factory=dict, compare=False)
+    """Rule as the file names it (`hours`, `models.deny`) -> its line."""
+
+    def place_of(self, rule: str) -> str:
+        """File and line of one rule, of the scope where the rule has none of its own."""
+        line = self.lines.get(rule.partition(" ")[0])
+        return self.place if line is None else f"{self.place.rpartition(':')[0]}:{line}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from typing import Final
 
 from proxy.catalogue import Model
 from proxy.config.problems import Marks, Problem, near
@@ -12,6 +13,9 @@ from proxy.config.rule_lists import ModelNames, check_paths, check_ranges
 from proxy.config.rules import RulesEntry
 from proxy.forced_members import FORCIBLE, REFUSED, plain
 from proxy.policy import Rules, ScopedRules
+
+_RULES: Final = frozenset({*RulesEntry.model_fields, "tier"})
+_LISTS: Final = frozenset({"models", "paths"})
 
 
 class RuleBuilder:
@@ -36,7 +40,7 @@ class RuleBuilder:
         """The rules of `entry`, which stands at `marks`; what is wrong goes to the problems."""
         self.check_tier(tier, marks)
         place = f"{marks.file}:{marks.find((), key=True).line}"
-        return ScopedRules(scope, scope_id, self._rules(entry, marks, tier), place)
+        return ScopedRules(scope, scope_id, self._rules(entry, marks, tier), place, _lines(entry, marks))
 
     def check_tier(self, tier: str | None, marks: Marks) -> None:
         """An unknown tier is a problem."""
@@ -82,3 +86,15 @@ class RuleBuilder:
             elif (wanted := known.check(value)) is not None:
                 self._problems.append(marks.problem((name,), f"{wanted} is wanted here"))
         return parameters
+
+
+def _lines(entry: RulesEntry, marks: Marks) -> dict[str, int]:
+    """Where each rule stands, by the name that verdicts give it."""
+    lines = {}
+    for rule in entry.model_fields_set & _RULES:
+        lines[rule] = marks.find((rule,), key=True).line
+    for lists in _LISTS & lines.keys():
+        for key in ("allow", "deny"):
+            if marks.has((lists, key)):
+                lines[f"{lists}.{key}"] = marks.find((lists, key), key=True).line
+    return lines

@@ -5,19 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
-from typing import Final
-
-import re2  # type: ignore[import-untyped]
 
 from proxy.config.problems import Marks, Problem, near
 from proxy.config.rules import PATTERN_CHARS_MAX, ContentEntry
 from proxy.content_patterns import PATTERNS
 from proxy.policy import ContentRule
-
-PATTERN_BYTES_MAX: Final = 8 << 20
-"""Memory of one compiled pattern."""
-_WITHOUT_TEXT: Final = ("", "a", " ", "a ", " a", "\n", "a\n", "\na", "ab", "1", "_")
-"""In these every kind of edge stands: what matches nothing but an edge shows itself in one of them."""
+from proxy.text.matching import problem
 
 
 def build_content(entries: Iterable[ContentEntry], marks: Marks, problems: list[Problem]) -> tuple[ContentRule, ...]:
@@ -29,7 +22,9 @@ def build_content(entries: Iterable[ContentEntry], marks: Marks, problems: list[
             problems.append(part.problem(("name",), f"the rule '{entry.name}' stands here twice"))
         base = _base(entry, part, problems)
         if base is not None:
-            built[entry.name] = _changed(base, entry)
+            built[entry.name] = rule = _changed(base, entry)
+            if (entry.pattern is not None or entry.match_chars_max is not None) and (wrong := _mistake(rule)):
+                problems.append(part.problem(("pattern",), wrong))
     return tuple(built.values())
 
 
@@ -44,8 +39,6 @@ def _base(entry: ContentEntry, marks: Marks, problems: list[Problem]) -> Content
         problems.append(marks.problem(("name",), f"'{entry.name}' is the name of a shipped rule; choose another"))
     if entry.action is None:
         problems.append(marks.problem((), f"say what becomes of a match of '{entry.name}': action: refuse or redact"))
-    if (wrong := pattern_mistake(entry.pattern)) is not None:
-        problems.append(marks.problem(("pattern",), wrong))
     return ContentRule(entry.name, entry.pattern, entry.action or "refuse")
 
 
@@ -63,19 +56,7 @@ def _changed(base: ContentRule, entry: ContentEntry) -> ContentRule:
 
 
 @lru_cache(maxsize=1024)
-def pattern_mistake(pattern: str) -> str | None:
-    """What keeps a pattern from being used; None where nothing does."""
-    if len(pattern) > PATTERN_CHARS_MAX:
+def _mistake(rule: ContentRule) -> str | None:
+    if len(rule.pattern) > PATTERN_CHARS_MAX:
         return f"the pattern is longer than {PATTERN_CHARS_MAX} characters"
-    options = re2.Options()
-    options.log_errors = False
-    options.max_mem = PATTERN_BYTES_MAX
-    try:
-        compiled = re2.compile(pattern, options)
-    except re2.error as error:
-        said = error.args[0] if error.args else "unknown"
-        words = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
-        return f"not a pattern in RE2 syntax: {words} (there are no look-arounds and no back-references)"
-    if any(found.end() == found.start() for text in _WITHOUT_TEXT for found in compiled.finditer(text)):
-        return "the pattern can match the empty text, so it would be found everywhere"
-    return None
+    return problem(rule)
