@@ -26,6 +26,10 @@ class Answer:
     length: bool = True
     error_event: bytes = b""
     """This dialect's error as an event, for the faults that need one."""
+    reason: str | None = None
+    """In the place of the status's usual phrase."""
+    trailers: list[tuple[str, str]] = field(default_factory=list)
+    """Sent behind a chunked body."""
 
 
 def serial(prefix: str) -> str:

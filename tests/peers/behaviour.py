@@ -68,5 +68,7 @@ class Behaviour:
     delay_seconds: float = 0.0
     """Between two pieces of the body; a whole body is then cut into pieces, too."""
     head_delay_seconds: float = 0.0
+    canaries: bool = False
+    """Everything that is the provider's own is marked, see tests.peers.canaries."""
     fault: Fault | None = None
     after_chunks: int = 2

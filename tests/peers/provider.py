@@ -24,6 +24,7 @@ from typing import Any, Self
 from tests.peers import anthropic_format, openai_format
 from tests.peers.answers import Answer, encode
 from tests.peers.behaviour import Behaviour, Fault
+from tests.peers.canaries import plant
 from tests.peers.certificates import PROVIDER_HOSTS, server_context
 from tests.peers.sending import send_answer
 from tests.peers.wire import ClientGone, ServerWire
@@ -253,6 +254,8 @@ class ScriptedProvider:
         answer.headers += behaviour.headers
         if behaviour.content_type is not None:
             answer.content_type = behaviour.content_type
+        if behaviour.canaries:
+            plant(answer)
         return answer
 
     def _content(self, kind: str, anthropic: bool, seen: SeenRequest, behaviour: Behaviour) -> Answer:

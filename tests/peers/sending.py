@@ -76,6 +76,7 @@ def _shape(answer: Answer, behaviour: Behaviour) -> None:
 
 def _head(answer: Answer, fault: Fault | None) -> bytes:
     phrase = http.HTTPStatus(answer.status).phrase if answer.status in set(http.HTTPStatus) else "Overloaded"
+    phrase = phrase if answer.reason is None else answer.reason
     lines = [f"HTTP/1.1 {answer.status} {phrase}", f"content-type: {answer.content_type}"]
     lines += [f"{name}: {value}" for name, value in answer.headers]
     if fault is Fault.HUGE_HEAD:
@@ -120,5 +121,6 @@ async def _send_body(wire: ServerWire, seen: SeenRequest, behaviour: Behaviour, 
         await wire.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
         seen.pieces_sent += 1
     if chunked:
-        await wire.write(b"0\r\n\r\n")
+        trailers = "".join(f"{name}: {value}\r\n" for name, value in answer.trailers)
+        await wire.write(b"0\r\n%b\r\n" % trailers.encode())
     return True

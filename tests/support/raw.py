@@ -22,6 +22,8 @@ class Raw:
         self._socket.connect(address)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = b""
+        self.received = bytearray()
+        """Every byte that came so far."""
 
     def __enter__(self) -> Self:
         return self
@@ -80,6 +82,7 @@ class Raw:
         if not data:
             raise ConnectionError("closed by the peer")
         self._buffer += data
+        self.received += data
 
     def closed_by_peer(self) -> bool:
         """Whether the peer ends the connection (and sends nothing before)."""

@@ -1,0 +1,353 @@
+"""Concealment through a whole proxy: a canary in everything that is the provider's own, none in what a client gets.
+
+Every byte that came over the socket is searched: status line, headers, body. The words of the configuration are
+searched for as well: names, hosts, keys and variables of upstreams, and their names of models.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.edge.kinds import (
+    CHAT,
+    CHAT_STREAM,
+    EMBEDDINGS,
+    KINDS,
+    MESSAGES,
+    MESSAGES_STREAM,
+    SERVED_NANO,
+    STREAMS,
+    WHOLE,
+    Kind,
+    check_envelope,
+    data_of,
+    ended,
+    events,
+)
+from tests.peers.behaviour import Behaviour, Fault
+from tests.peers.canaries import MARK
+from tests.peers.provider import ANTHROPIC_KEY, OPENAI_KEY
+from tests.support.raw import Answer, Raw, request
+from tests.support.world import CHAIN, DEADLINES, MODELS, World, world
+
+SERVER = "llmdeal-gateway/1.0"
+TEXT = Behaviour().text
+NEVER_OPEN = {
+    "backoff_milliseconds": 1,
+    "circuit_failures": 100_000,
+    "circuit_failure_percent": 101,
+    "circuit_retry_after_seconds_max": 0,
+}
+DRESSED: list[Any] = []
+for link in CHAIN:
+    DRESSED += [{"routing": NEVER_OPEN}] if isinstance(link, dict) and "routing" in link else [link]
+    DRESSED += [{"conceal": {"server": SERVER}}] if link == "cors" else []
+RENAMED: dict[str, Any] = {
+    **MODELS,
+    "gpt-4o": {**MODELS["gpt-4o"], "candidates": [{"upstream": "openai", "model": "vendor-chat"}]},
+    "text-embedding-3-small": {
+        **MODELS["text-embedding-3-small"],
+        "candidates": [{"upstream": "openai", "model": "vendor-vectors"}],
+    },
+    "keyless": {**MODELS["gpt-4o"], "candidates": ["groq"]},
+}
+PROVIDERS = re.compile(
+    "|".join(
+        (
+            MARK, "openai", "anthropic", "groq", "openrouter", "cloudflare", "google", "vendor-", "claude-sonnet-4",
+            "0{12}", "fp_scripted", "org-", "proj_", "__cf_bm", "cf-ray", "elsewhere", "preload",
+            "api\\.", ":9/", re.escape(OPENAI_KEY), re.escape(ANTHROPIC_KEY),
+        )
+    ).encode(),
+    re.IGNORECASE,
+)  # fmt: skip
+"""What only a provider or the operator's own files would say. Twelve zeros in a row are an id of the peer's."""
+STATUSES = (400, 401, 403, 404, 408, 409, 413, 422, 429, 500, 502, 503, 529)
+HTML = b"<html><title>cnry 502</title><body>cloudflare: api.openai.com cnry</body></html>"
+
+
+@pytest.fixture(scope="module")
+def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A running proxy that conceals."""
+    deadlines = {**DEADLINES, "first_byte_seconds": 0.6, "idle_seconds": 0.6}
+    with world(
+        tmp_path_factory.mktemp("conceal"),
+        config={"chain": DRESSED},
+        policies={"models": {"models": RENAMED}},
+        listeners={"capture": {"default_team": "default"}},
+        deadlines=deadlines,
+        more_upstreams={"groq": {"base_url": "https://api.groq.com/openai/v1", "key": "${GROQ_API_KEY}"}},
+        environment={"GROQ_API_KEY": ""},
+    ) as running:
+        yield running
+        running.gateway.cli("ledger", "audit")
+
+
+@pytest.fixture(scope="module")
+def key(edge: World) -> str:
+    """A key of ours without caps."""
+    return edge.gateway.make_key()
+
+
+def get(edge: World, data: bytes) -> Answer:
+    """One answer, every byte of which was searched; its Server is ours."""
+    with Raw(edge.gateway.address("api")) as raw:
+        raw.send(data)
+        answer = raw.answer()
+        assert PROVIDERS.search(bytes(raw.received)) is None, bytes(raw.received)
+    assert answer.headers["server"] == SERVER
+    return answer
+
+
+def ask(edge: World, key: str, kind: Kind, **changes: Any) -> Answer:
+    """The same, of a priced request."""
+    answer = get(edge, kind.data(key, **changes))
+    name = "request-id" if kind.anthropic else "x-request-id"
+    assert answer.headers[name] == answer.headers["x-tollway-request-id"]
+    assert "x-route-model" not in answer.headers
+    return answer
+
+
+def all_kinds(edge: World, key: str) -> list[tuple[Kind, Answer]]:
+    """Every kind at the same time, for what only a deadline ends."""
+    with ThreadPoolExecutor(len(KINDS)) as pool:
+        return list(zip(KINDS, pool.map(lambda kind: ask(edge, key, kind), KINDS), strict=True))
+
+
+def documents(kind: Kind, answer: Answer) -> list[dict[str, Any]]:
+    """The JSON in an answer: one document, or that of each event."""
+    if not kind.stream:
+        return [answer.json()]
+    return [data_of(event) for event in events(answer.body) if not event.endswith(b"[DONE]")]
+
+
+def text_of(kind: Kind, answer: Answer) -> str:
+    """What the model wrote."""
+    said = ""
+    for document in documents(kind, answer):
+        if "error" in document:
+            continue
+        if kind.anthropic:
+            blocks = [document.get("delta", {})] if kind.stream else document["content"]
+            said += "".join(block.get("text", "") for block in blocks)
+        else:
+            member = "delta" if kind.stream else "message"
+            said += "".join(choice[member].get("content") or "" for choice in document["choices"])
+    return said
+
+
+def check_named_ours(kind: Kind, answer: Answer) -> None:
+    """One id throughout, made from the request's; the model as the catalogue calls it."""
+    own = answer.headers["x-tollway-request-id"].removeprefix("req_")
+    named = [document.get("message", document) for document in documents(kind, answer) if "error" not in document]
+    assert {one["model"] for one in named if "model" in one} == {kind.body["model"]}
+    prefix = "msg_" if kind.anthropic else "chatcmpl-"
+    assert {one["id"] for one in named if "id" in one} == (set() if kind is EMBEDDINGS else {prefix + own})
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_served_answer_keeps_the_text_and_the_bill_and_no_name(edge: World, key: str, kind: Kind) -> None:
+    """With canaries in every id, header, member and comment: the same words, the same charge."""
+    edge.provider.default = Behaviour(canaries=True)
+    answer = ask(edge, key, kind)
+
+    assert answer.status == 200
+    check_named_ours(kind, answer)
+    wanted = "text/event-stream; charset=utf-8" if kind.stream else "application/json"
+    assert answer.headers["content-type"] == wanted
+    if kind is not EMBEDDINGS:
+        assert text_of(kind, answer) == TEXT
+    assert ended(edge, answer).charged == SERVED_NANO[kind.name]
+
+
+@pytest.mark.parametrize("kind", [CHAT, CHAT_STREAM, MESSAGES, MESSAGES_STREAM], ids=lambda kind: kind.name)
+def test_tool_calls_and_thinking_keep_what_the_model_wrote(edge: World, key: str, kind: Kind) -> None:
+    """Name and arguments of a call, and the signature of a thought, which the next turn needs."""
+    edge.provider.default = Behaviour(canaries=True, tool=("weather", '{"city":"Oslo"}'), reasoning_tokens=3)
+    thinking = {"thinking": {"type": "enabled", "budget_tokens": 10}} if kind.anthropic else {}
+    answer = ask(edge, key, kind, **thinking)
+
+    assert b"weather" in answer.body
+    if kind.anthropic:
+        assert b"c2lnbmF0dXJlIG9mIHRoZSBzY3JpcHRlZCBwcm92aWRlcg==" in answer.body
+    assert re.search(rb'"id":"(toolu_[0-9A-Za-z]{24}|[0-9A-Za-z]{9})"', answer.body)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_answers_of_providers_without_usage_are_concealed_too(edge: World, key: str, kind: Kind) -> None:
+    """As of one that reports none and leaves us to count."""
+    edge.provider.default = Behaviour(canaries=True, usage=None, usage_with_choices=True)
+    assert ask(edge, key, kind).status == 200
+
+
+@pytest.mark.parametrize("fault", list(Fault), ids=lambda fault: fault.name)
+def test_no_failure_of_a_provider_names_it(edge: World, key: str, fault: Fault) -> None:
+    """Every way to misbehave, every endpoint: an answer, or an error of ours in the dialect's own shape."""
+    edge.provider.default = Behaviour(canaries=True, fault=fault, after_chunks=4)
+    for kind, answer in all_kinds(edge, key):
+        if answer.status != 200:
+            check_envelope(kind, answer, answer.status, answer.code)
+        elif kind.stream:
+            *_, last = [event for event in events(answer.body) if not event.endswith(b"[DONE]")]
+            whole = text_of(kind, answer) == TEXT
+            assert whole or data_of(last)["error"]["code"] == "upstream_error", answer.body
+            check_named_ours(kind, answer)
+        else:
+            check_named_ours(kind, answer)
+
+
+@pytest.mark.parametrize("kind", STREAMS, ids=lambda kind: kind.name)
+def test_error_within_a_stream_is_told_in_our_words(edge: World, key: str, kind: Kind) -> None:
+    """In the dialect's format, after what came before it."""
+    edge.provider.script(Behaviour(canaries=True, fault=Fault.ERROR_EVENT_MID, after_chunks=4))
+    answer = ask(edge, key, kind)
+    *before, last = events(answer.body)
+    error = data_of(last)
+
+    assert len(before) == 4
+    assert last.startswith(b"event: error\n") == kind.anthropic
+    assert error.get("type") == ("error" if kind.anthropic else None)
+    assert (error["error"]["type"], error["error"]["code"]) == ("api_error", "upstream_error")
+    assert answer.headers["x-tollway-request-id"] in error["error"]["message"]
+
+
+@pytest.mark.parametrize("kind", STREAMS, ids=lambda kind: kind.name)
+def test_event_too_large_to_be_read_ends_the_answer(edge: World, key: str, kind: Kind) -> None:
+    """Nothing passes unread: what came before, then an error of ours, and nothing after it."""
+    edge.provider.default = Behaviour(canaries=True, fault=Fault.HUGE_LINE)
+    answer = ask(edge, key, kind)
+    if kind.anthropic:  # It comes before any content: there, it is no answer at all.
+        check_envelope(kind, answer, 502, "upstream_error")
+        return
+    assert len(answer.body) < 1 << 20
+    assert data_of(events(answer.body)[-1])["error"]["code"] == "upstream_error"
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_no_refusal_of_a_provider_names_it(edge: World, key: str, status: int) -> None:
+    """Status kept where it is about the request; code, message and param are ours."""
+    edge.provider.default = Behaviour(canaries=True, status=status, headers=(("retry-after", "7"),))
+    for kind, answer in all_kinds(edge, key):
+        if status in (400, 413, 422):
+            assert answer.status == status
+            assert answer.headers["retry-after"] == "7"
+            assert answer.json()["error"]["param"] is None
+        else:
+            assert answer.status in (429, 502, 503)
+            check_envelope(kind, answer, answer.status, answer.code)
+
+
+@pytest.mark.parametrize("status", [200, 307, 400, 413, 422, 429, 500, 502, 503])
+def test_page_of_html_is_never_passed_on(edge: World, key: str, status: int) -> None:
+    """Of a load balancer before the provider, mostly."""
+    headers = (("retry-after", "cnry"), ("location", "https://cnry.invalid/"))
+    edge.provider.default = Behaviour(
+        canaries=True, status=status, body=HTML, content_type="text/html; charset=cnry", headers=headers
+    )
+    for kind, answer in all_kinds(edge, key):
+        assert answer.headers["content-type"] == "application/json"
+        assert {"message", "type", "code", "param"} == answer.json()["error"].keys()
+        assert answer.status in ((status,) if status in (400, 413, 422) else (429, 502, 503))
+        assert answer.headers.get("retry-after", "5").isdigit(), kind
+
+
+@pytest.mark.parametrize("body", [b'{"error":{"message":"cnry","code":"cnry"}}', b'{"cnry":"cnry"}', b"{}"])
+def test_whole_answer_that_is_none_is_502(edge: World, key: str, body: bytes) -> None:
+    """An error under the status of success, or JSON of another kind."""
+    edge.provider.default = Behaviour(canaries=True, body=body)
+    for kind in WHOLE:
+        check_envelope(kind, ask(edge, key, kind), 502, "upstream_error")
+
+
+REFUSED: list[tuple[Kind, int, dict[str, Any], str, str | None]] = [
+    (CHAT, 400, {"message": "cnry", "code": "context_length_exceeded", "param": "messages"},
+     "context_length_exceeded", "messages"),
+    (CHAT, 400, {"message": "This model's maximum context length is 8 tokens cnry"}, "context_length_exceeded", None),
+    (MESSAGES, 400, {"type": "invalid_request_error", "message": "prompt is too long: 9 tokens > 8 cnry"},
+     "context_length_exceeded", None),
+    (CHAT, 400, {"message": "cnry", "code": "content_policy_violation"}, "content_refused", None),
+    (CHAT, 413, {"message": "cnry"}, "payload_too_large", None),
+    (CHAT, 400, {"message": "cnry", "param": "messages.[0].content"}, "invalid_request", "messages[0].content"),
+    (CHAT, 400, {"message": "cnry", "param": "cnry.secret"}, "invalid_request", None),
+    (CHAT, 422, {"message": "cnry", "param": "max_completion_tokens"}, "invalid_request", None),
+    (MESSAGES, 400, {"message": "messages.0.content: cnry"}, "invalid_request", "messages[0].content"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "status", "error", "code", "param"), REFUSED, ids=str)
+def test_refusal_of_a_request_says_what_kind_it_is_and_where(
+    edge: World, key: str, kind: Kind, status: int, error: dict[str, Any], code: str, param: str | None
+) -> None:
+    """By what the provider said, none of which is repeated; `param` only where it is the client's own."""
+    edge.provider.script(Behaviour(status=status, body=orjson.dumps({"error": error})))
+    answer = ask(edge, key, kind)
+    told = answer.json()["error"]
+    assert (answer.status, told["code"], told["param"]) == (status, code, param)
+
+
+@pytest.mark.parametrize("model", ["fallback", "dead-end", "keyless", "pro-only", "no-such", "vendor-chat"])
+def test_our_own_refusals_name_no_provider(edge: World, key: str, model: str) -> None:
+    """Dead, without a key, not for this tier, not known, known by the provider's name only: searched all the same."""
+    if model == "vendor-chat":
+        with Raw(edge.gateway.address("api")) as raw:
+            raw.send(CHAT.data(key, model=model))
+            assert raw.answer().status == 404
+        return
+    answer = ask(edge, key, CHAT, model=model)
+    assert answer.status == {"fallback": 200, "dead-end": 503, "pro-only": 403}.get(model, 404)
+
+
+LOCAL: list[tuple[bytes, int]] = [
+    (request(method="GET", path="/v1/models"), 200),
+    (request(method="GET", path="/v1/models/gpt-4o"), 200),
+    (request(method="GET", path="/v1/models/no-such"), 404),
+    (request(method="GET", path="/health"), 200),
+    (request(method="GET", path="/no-such"), 404),
+    (request(method="GET"), 405),
+    (request(method="OPTIONS"), 401),
+    (request(b"{", key="lld_" + "0" * 32), 401),
+    (request(headers=("Content-Type: text/plain",)), 415),
+    (request(path="/v1//chat/completions"), 400),
+    (request(length=1 << 30), 413),
+]
+
+
+@pytest.mark.parametrize(("data", "status"), LOCAL, ids=lambda one: str(one)[:40])
+def test_what_we_answer_ourselves_names_no_provider(edge: World, key: str, data: bytes, status: int) -> None:
+    """Endpoints of ours and refusals before any provider was asked."""
+    data = data if b"Authorization" in data else data.replace(b"\r\n\r\n", f"\r\nX-API-Key: {key}\r\n\r\n".encode(), 1)
+    assert get(edge, data).status in (status, 404, 405)
+
+
+HEADLESS: list[bytes] = [
+    b"not HTTP at all\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\n" + b"x: y\r\n" * 5000 + b"\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nx: " + b"y" * (1 << 20) + b"\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("data", HEADLESS, ids=lambda data: str(data[:20]))
+def test_refusal_of_what_is_no_request_has_no_server_but_ours(edge: World, data: bytes) -> None:
+    """Made by the engine before there is an exchange."""
+    with Raw(edge.gateway.address("api")) as raw:
+        raw.send(data)
+        answer = raw.answer()
+        assert PROVIDERS.search(bytes(raw.received)) is None
+    assert answer.status in (400, 431)
+    assert answer.headers.get("server", SERVER) == SERVER
+
+
+def test_preflight_has_no_server_but_ours(edge: World) -> None:
+    """Its list of allowed headers is that of the public SDKs, the same whoever serves."""
+    lines = ("Origin: https://app.example", "Access-Control-Request-Method: POST")
+    with Raw(edge.gateway.address("api")) as raw:
+        raw.send(request(method="OPTIONS", headers=lines))
+        answer = raw.answer()
+    assert answer.status == 204
+    assert answer.headers.get("server", SERVER) == SERVER
