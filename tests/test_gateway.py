@@ -14,7 +14,10 @@ from proxy.headers import Headers
 from proxy.listeners.api import Arrival
 from proxy.operation_table import OperationTable
 from proxy.operations import LOCAL
-from tests.support.fakes import Body, Log, generation, origin
+from proxy.telemetry.metrics import Metrics
+from proxy.upstreams.health import UpstreamStates
+from tests.support.fakes import Body, FakeClock, Log, generation, origin
+from tests.support.ledger import MemoryLedger
 
 FULL = ("identity", "catalogue", "team_policy", "pricing", "spend_caps", "routing", "metering")
 
@@ -23,6 +26,15 @@ def chained(*names: str, **settings: dict[str, Any]) -> Any:
     from dataclasses import replace
 
     return replace(generation(), chain=tuple((name, settings.get(name, {})) for name in names))
+
+
+def services() -> Any:
+    """What plugins are made with."""
+    clock = FakeClock()
+    return SimpleNamespace(
+        clock=clock, log=Log(), metrics=Metrics(), ledger=MemoryLedger(), states=UpstreamStates(clock),
+        generation=generation(),
+    )  # fmt: skip
 
 
 class WithEndpoint:
@@ -43,22 +55,22 @@ class WithEndpoint:
 
 def test_chain_of_the_file_is_built_in_its_order() -> None:
     """Names become plugins."""
-    assert [plugin.name for plugin in build_plugins(chained(*FULL), SimpleNamespace())] == list(FULL)
+    assert [plugin.name for plugin in build_plugins(chained(*FULL), services())] == list(FULL)
 
 
 @pytest.mark.parametrize("left_out", FULL)
 def test_chain_without_a_money_plugin_does_not_start(left_out: str) -> None:
     """Removing a plugin closes the priced path."""
     with pytest.raises(StartError, match="chain"):
-        build_plugins(chained(*(name for name in FULL if name != left_out)), SimpleNamespace())
+        build_plugins(chained(*(name for name in FULL if name != left_out)), services())
 
 
 def test_unknown_plugin_and_unknown_setting_stop_the_start() -> None:
     """Each says which."""
     with pytest.raises(StartError, match="no plugin 'nope'"):
-        build_plugins(chained("nope", *FULL), SimpleNamespace())
+        build_plugins(chained("nope", *FULL), services())
     with pytest.raises(StartError, match="attempts_maximum"):
-        build_plugins(chained(*FULL, routing={"attempts_maximum": 3}), SimpleNamespace())
+        build_plugins(chained(*FULL, routing={"attempts_maximum": 3}), services())
 
 
 def test_endpoint_of_a_plugin_is_known_to_the_operation_table() -> None:

@@ -59,7 +59,7 @@ class CandidateState:
     def conclude(
         self, permit: int, verdict: Verdict, *, now: float, took: float, retry_after: float | None = None
     ) -> CircuitState | None:
-        """One attempt has ended `took` seconds after it began. Returns the state that the circuit left by it, or None."""
+        """One attempt has ended `took` seconds after it began. Returns the state that the circuit left, or None."""
         breaker = self.breaker
         before = breaker.state
         if verdict is Verdict.HEALTHY:
