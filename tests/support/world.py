@@ -20,6 +20,7 @@ CHAIN: list[str | dict[str, Any]] = [
     "catalogue",
     "team_policy",
     "key_limit",
+    "byo",
     "cost_preview",
     "pricing",
     "spend_caps",
