@@ -12,6 +12,14 @@ from tests.peers.certificates import write_ca_file
 from tests.peers.provider import ANTHROPIC_KEY, OPENAI_KEY, ScriptedProvider
 from tests.support.gateway import GatewayProcess, write_folder
 
+ROUTING: dict[str, Any] = {
+    "backoff_milliseconds": 1,
+    "circuit_failures": 100_000,
+    "circuit_failure_percent": 101,
+    "circuit_retry_after_seconds_max": 0,
+}
+"""No circuit opens: most tests script one failure after the other at the same upstream."""
+
 CHAIN: list[str | dict[str, Any]] = [
     "audit",
     "cors",
@@ -24,7 +32,7 @@ CHAIN: list[str | dict[str, Any]] = [
     "cost_preview",
     "pricing",
     "spend_caps",
-    {"routing": {"backoff_milliseconds": 1}},
+    {"routing": ROUTING},
     "metering",
 ]
 WIDE = {"requests": {"per_minute": 1_000_000, "burst": 100_000}}
