@@ -41,6 +41,8 @@ class SpendRow:
     charged_overage: Nano = ZERO
     """The part of `charged` that was above its holds."""
     list_overage: Nano = ZERO
+    paid: Nano = ZERO
+    """The part of `charged` that purses paid in advance."""
 
     def add(self, sums: tuple[int, ...]) -> None:
         """Add sums in the order of the fields after `group`."""
@@ -84,17 +86,18 @@ def _day(quarter_hour: int, zone: ZoneInfo) -> str:
 
 _HOLDS: Final = """
 SELECT {group}, count(*), 0, 0, 0, 0, sum(charged), sum(coalesce(list, 0)),
-    sum(max(0, charged - held_charged)), sum(max(0, coalesce(list, 0) - coalesce(held_list, 0)))
+    sum(max(0, charged - held_charged)), sum(max(0, coalesce(list, 0) - coalesce(held_list, 0))),
+    sum(coalesce(paid, 0))
 FROM holds WHERE state = 3 AND at_ms >= :since AND at_ms < :until GROUP BY 1
 """
 _ATTEMPTS: Final = """
 SELECT {group}, 0, sum(coalesce(input_tokens, 0)), sum(coalesce(output_tokens, 0)), sum(coalesce(cached_tokens, 0)),
-    sum(coalesce(reasoning_tokens, 0)), 0, 0, 0, 0
+    sum(coalesce(reasoning_tokens, 0)), 0, 0, 0, 0, 0
 FROM holds JOIN attempts ON attempts.hold_id = holds.id
 WHERE state = 3 AND at_ms >= :since AND at_ms < :until GROUP BY 1
 """
 _DAYS: Final = """
 SELECT {group}, sum(requests), sum(input_tokens), sum(output_tokens), sum(cached_tokens), sum(reasoning_tokens),
-    sum(charged), sum(list), sum(charged_overage), sum(list_overage)
+    sum(charged), sum(list), sum(charged_overage), sum(list_overage), sum(paid)
 FROM days WHERE at_ms >= :since AND at_ms < :until GROUP BY 1
 """

@@ -56,6 +56,7 @@ def test_spend_as_json_is_exact(tollway: Tollway) -> None:
         "list_usd": "1.75",
         "charged_overage_usd": "0.00",
         "list_overage_usd": "0.00",
+        "paid_usd": "0.00",
     }
 
 

@@ -8,9 +8,9 @@ import asyncio
 import sys
 from pathlib import Path
 
-from proxy.ledger.api import CapExceeded, Hold
+from proxy.ledger.api import CapExceeded, Hold, Purse, PurseExceeded
 from proxy.pricing.money import Nano
-from tests.ledger.making import cap, opened, request, settlement
+from tests.ledger.making import PURSE, cap, opened, request, settlement
 
 HOLDS_EACH = 25
 """Of each of the four states that `states` leaves behind."""
@@ -56,8 +56,12 @@ async def busy(path: Path) -> None:
 
 
 async def race(path: Path, tasks: int, limit: int, name: str) -> None:
-    """Let `tasks` tasks take 7 each until the cap is full; prints how much was granted and settled for good."""
+    """Let `tasks` tasks take 7 each, each process with a key of its own, until the team's cap is full or its purse
+    empty; prints how much was granted and settled for good.
+    """
     ledger = opened(path)
+    (state,) = await ledger.purse_states((PURSE,))
+    purse = PURSE if state.granted else None
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
     granted: list[int] = []
@@ -67,8 +71,10 @@ async def race(path: Path, tasks: int, limit: int, name: str) -> None:
         while True:
             number += 1
             try:
-                hold: Hold = await ledger.hold(request(7, cap(limit), exchange_id=f"{name}-{worker}-{number}"))
-            except CapExceeded:
+                hold: Hold = await ledger.hold(
+                    request(7, cap(limit), exchange_id=f"{name}-{worker}-{number}", key_id=name, purse=purse)
+                )
+            except (CapExceeded, PurseExceeded):
                 return
             attempt = await ledger.dispatch(hold, upstream="openai", upstream_model="gpt-4o")
             cost = Nano(7 if number % 3 else 5)
@@ -80,12 +86,30 @@ async def race(path: Path, tasks: int, limit: int, name: str) -> None:
     print(sum(granted), ledger.alarms.overages, flush=True)
 
 
+async def last_cent(path: Path, name: str) -> None:
+    """Take the last cent once for each line read, with a key of its own; prints whether it was to be had."""
+    ledger = opened(path)
+    print("ready", flush=True)
+    while line := (await asyncio.to_thread(sys.stdin.readline)).strip():
+        purse = Purse("team", line) if line.startswith("purse") else None
+        caps = () if purse is not None else (cap(10, scope_id=line),)
+        try:
+            await ledger.hold(request(10, *caps, exchange_id=f"{name}-{line}", key_id=name, purse=purse))
+        except (CapExceeded, PurseExceeded) as refused:
+            print(type(refused).__name__, flush=True)
+        else:
+            print("held", flush=True)
+    await asyncio.Event().wait()
+
+
 def main() -> None:
     mode, path = sys.argv[1], Path(sys.argv[2])
     if mode == "states":
         asyncio.run(states(path))
     elif mode == "busy":
         asyncio.run(busy(path))
+    elif mode == "last_cent":
+        asyncio.run(last_cent(path, sys.argv[3]))
     else:
         asyncio.run(race(path, int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]))
 

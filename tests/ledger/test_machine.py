@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from proxy.ledger.api import Basis, Cap, CapExceeded, Hold
+from proxy.ledger.api import Basis, Cap, CapExceeded, Hold, Purse, PurseExceeded
 from proxy.ledger.errors import HoldNotOpen
 from proxy.ledger.store import SqliteLedger
 from proxy.pricing.money import Nano
-from tests.ledger.making import cap, crash, opened, request, rows, settlement
+from tests.ledger.making import cap, crash, opened, put_in, request, rows, settlement
 
 WINDOW_MS = 1000
 LIMIT = 1000
@@ -36,6 +36,22 @@ class Sum:
 
 
 @dataclass
+class Money:
+    """What the model thinks of one purse."""
+
+    granted: int = 0
+    spent: int = 0
+    held: int = 0
+
+    @property
+    def left(self) -> int:
+        return self.granted - self.spent - self.held
+
+
+PURSES = {"red": Purse("team", "red"), "frontier": Purse("team", "red", "frontier"), "ann": Purse("user", "red/ann")}
+
+
+@dataclass
 class Open:
     """An open hold, as the model knows it."""
 
@@ -45,6 +61,8 @@ class Open:
     caps: tuple[Cap, ...]
     charged: int
     listed: int
+    purse: str | None = None
+    input: int = 0
     attempts: list[Any] = field(default_factory=list)
     committed: bool = False
 
@@ -61,8 +79,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self.path = self.folder / "tollway.db"
         self.window = 0
         self.sums: dict[tuple[str, int, str], Sum] = {}
+        self.purses = {name: Money() for name in PURSES}
         self.living: list[Open] = []
         self.boots = [0, 0]
+        self.grants = 0
         self.charged = 0
         self.listed = 0
 
@@ -93,8 +113,9 @@ class LedgerMachine(RuleBasedStateMachine):
         scopes=st.frozensets(st.sampled_from(["team", "key", "list", "total"]), max_size=4),
         charged=st.integers(0, 400),
         listed=st.integers(0, 400),
+        purse=st.sampled_from([None, *PURSES]),
     )
-    def hold(self, who: int, scopes: frozenset[str], charged: int, listed: int) -> Any:
+    def hold(self, who: int, scopes: frozenset[str], charged: int, listed: int, purse: str | None) -> Any:
         caps = self.caps(scopes)
         amounts = [listed if one.basis is Basis.LIST else charged for one in caps]
         short = [
@@ -102,7 +123,14 @@ class LedgerMachine(RuleBasedStateMachine):
             for one, amount in zip(caps, amounts, strict=True)
             if amount and self.sum_of(one).spent + self.sum_of(one).held + amount > one.limit
         ]
-        wanted = request(charged, *caps, list=Nano(listed), at_ms=self.window * WINDOW_MS)
+        wanted = request(
+            charged,
+            *caps,
+            list=Nano(listed),
+            at_ms=self.window * WINDOW_MS,
+            purse=None if purse is None else PURSES[purse],
+            input_charged=Nano(charged // 3),
+        )
         try:
             hold = self.run(self.ledgers[who].hold(wanted))
         except CapExceeded as refused:
@@ -112,10 +140,21 @@ class LedgerMachine(RuleBasedStateMachine):
             lefts = [state.cap.limit - state.spent - state.held for state in refused.states]
             assert lefts == sorted(lefts)
             return multiple()
+        except PurseExceeded as refused:
+            assert purse is not None and short == []
+            money = self.purses[purse]
+            assert charged > money.left == refused.state.left
+            assert refused.state.purse == PURSES[purse]
+            for one in caps:
+                self.sum_of(one)
+            return multiple()
         assert short == []
+        if purse is not None:
+            assert charged <= self.purses[purse].left
+            self.purses[purse].held += charged
         for one, amount in zip(caps, amounts, strict=True):
             self.sum_of(one).held += amount
-        made = Open(hold, who, self.boots[who], caps, charged, listed)
+        made = Open(hold, who, self.boots[who], caps, charged, listed, purse, charged // 3)
         self.living.append(made)
         return made
 
@@ -140,11 +179,35 @@ class LedgerMachine(RuleBasedStateMachine):
             with pytest.raises(HoldNotOpen):
                 self.run(ledger.commit(one.hold))
 
-    @rule(one=consumes(open_holds), charged=st.integers(0, 500), listed=st.integers(0, 500))
-    def settle(self, one: Open, charged: int, listed: int) -> None:
+    @rule(
+        one=consumes(open_holds),
+        charged=st.integers(0, 500),
+        listed=st.integers(0, 500),
+        paid=st.none() | st.integers(0, 500),
+    )
+    def settle(self, one: Open, charged: int, listed: int, paid: int | None) -> None:
         if self.is_open(one) and one.attempts:
-            self.ledgers[one.owner].settle(one.hold, settlement(charged, *one.attempts, list_=listed))
-            self.end(one, charged, listed)
+            self.ledgers[one.owner].settle(one.hold, settlement(charged, *one.attempts, list_=listed, paid=paid))
+            self.end(one, charged, listed, charged if paid is None else paid)
+
+    @rule(who=st.integers(0, 1), purse=st.sampled_from([*PURSES]), amount=st.integers(-300, 600).filter(bool))
+    def grant(self, who: int, purse: str, amount: int) -> None:
+        money = self.purses[purse]
+        try:
+            state = self.run(put_in(self.ledgers[who], amount, PURSES[purse]))
+        except PurseExceeded as refused:
+            assert -amount > money.left == refused.state.left
+            return
+        money.granted += amount
+        assert (state.granted, state.left) == (money.granted, money.left)
+        assert money.left >= 0
+
+    @rule(whos=st.lists(st.integers(0, 1), min_size=2, max_size=3), purse=st.sampled_from([*PURSES]))
+    def grant_under_one_id(self, whos: list[int], purse: str) -> None:
+        self.grants += 1
+        for who in whos:
+            self.run(put_in(self.ledgers[who], 50, PURSES[purse], id=f"same-{self.grants}"))
+        self.purses[purse].granted += 50
 
     @rule(one=consumes(open_holds))
     def release(self, one: Open) -> None:
@@ -152,7 +215,11 @@ class LedgerMachine(RuleBasedStateMachine):
             self.ledgers[one.owner].release(one.hold, reason="gone", at_ms=0)
             self.end(one, 0, 0)
 
-    def end(self, one: Open, charged: int, listed: int) -> None:
+    def end(self, one: Open, charged: int, listed: int, paid: int = 0) -> None:
+        if one.purse is not None:
+            money = self.purses[one.purse]
+            money.held -= one.charged
+            money.spent += min(paid, charged, one.charged)
         self.living = [living for living in self.living if living is not one]
         self.charged += charged
         self.listed += listed
@@ -177,7 +244,8 @@ class LedgerMachine(RuleBasedStateMachine):
         recovered = self.ledgers[who].recovered
         assert (recovered.released, recovered.dispatched + recovered.committed) == (len(mine) - len(sent), len(sent))
         for one in mine:
-            self.end(one, one.charged if one.attempts else 0, one.listed if one.attempts else 0)
+            charged, listed = (one.charged, one.listed) if one.attempts else (0, 0)
+            self.end(one, charged, listed, one.input)
         self.boots[who] += 1
 
     @rule(who=st.integers(0, 1))
@@ -201,9 +269,20 @@ class LedgerMachine(RuleBasedStateMachine):
         for ledger in self.ledgers:
             self.run(ledger.flush())
         assert self.stored() == self.sums
-        income = "SELECT book, sum(amount) FROM transfers JOIN accounts ON accounts.id = credit GROUP BY book"
+        income = (
+            "SELECT book, sum(amount) FROM transfers JOIN accounts ON accounts.id = credit"
+            " WHERE kind < 20 GROUP BY book"
+        )
         paid = dict(rows(self.path, income))
         assert (paid.get("charged", 0), paid.get("list", 0)) == (self.charged, self.listed)
+
+    @invariant()
+    def every_purse_is_as_the_model_says(self) -> None:
+        self.run(self.ledgers[0].flush())
+        states = self.run(self.ledgers[1].purse_states(tuple(PURSES.values())))
+        for state, money in zip(states, self.purses.values(), strict=True):
+            assert (state.granted, state.spent, state.held) == (money.granted, money.spent, money.held)
+            assert money.left >= 0
 
     @invariant()
     def no_cap_is_overrun_but_by_overage(self) -> None:

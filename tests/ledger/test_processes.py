@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from proxy.ledger.api import Purse
 from tests.ledger.child import CAP, HOLDS_EACH
-from tests.ledger.making import cap, opened, request, rows
+from tests.ledger.making import PURSE, cap, opened, put_in, request, rows
 
 ROOT = Path(__file__).parents[2]
 SECONDS_MAX = 60
@@ -108,6 +109,52 @@ async def test_racing_processes_never_overrun_a_cap(tmp_path: Path, limit: int) 
     ledger = opened(path)
     (state,) = await ledger.cap_states((cap(limit),))
     assert (state.spent, state.held) == (spent, 0)
+    assert await ledger.audit() == []
+    await ledger.close()
+
+
+@pytest.mark.parametrize("granted", [1000, 1003])
+async def test_racing_processes_never_overdraw_a_purse(tmp_path: Path, granted: int) -> None:
+    """Two keys of one team, a process each, take until nothing is left: the sums are exact to the cent."""
+    path = tmp_path / "tollway.db"
+    ledger = opened(path)
+    await put_in(ledger, granted)
+    racers = [child("race", path, 50, 10**6, name) for name in ("one", "two")]
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    results = [racer.communicate(timeout=SECONDS_MAX)[0].split() for racer in racers]
+    spent = sum(int(sum_) for sum_, _ in results)
+    (state,) = await ledger.purse_states((PURSE,))
+    assert (state.granted, state.spent, state.held) == (granted, spent, 0)
+    assert 0 <= state.left < 7
+    assert await ledger.audit() == []
+    await ledger.close()
+
+
+async def test_of_two_keys_one_gets_the_last_cent(tmp_path: Path) -> None:
+    """Time after time, of a cap and of a purse: exactly one process holds it, the other is told what is left."""
+    path = tmp_path / "tollway.db"
+    ledger = opened(path)
+    rounds = [f"{kind}-{number}" for number in range(10) for kind in ("purse", "cap")]
+    for name in rounds[::2]:
+        await put_in(ledger, 10, Purse("team", name))
+    racers = [child("last_cent", path, name) for name in ("key_1", "key_2")]
+    for name in rounds:
+        for racer in racers:
+            assert racer.stdin is not None
+            racer.stdin.write(f"{name}\n")
+            racer.stdin.flush()
+        told = sorted(racer.stdout.readline().strip() for racer in racers if racer.stdout is not None)
+        assert told == ["PurseExceeded" if name.startswith("purse") else "CapExceeded", "held"]
+    assert rows(path, "SELECT count(*), sum(held), min(held) FROM purses") == [(10, 100, 10)]
+    assert rows(path, "SELECT count(*), sum(held), min(held) FROM counters") == [(10, 100, 10)]
+    assert await ledger.audit() == []
+    for racer in racers:
+        kill(racer)
+    ledger._sweep()
+    assert rows(path, "SELECT sum(held) FROM purses") == [(0,)]
     assert await ledger.audit() == []
     await ledger.close()
 

@@ -6,9 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from proxy.ledger.api import Basis, CapExceeded
+from proxy.ledger.api import Basis, CapExceeded, Purse
 from proxy.ledger.spend import GROUPS
-from tests.ledger.making import BERLIN, FOREVER, cap, dispatched, ms, opened, report, request, rows, serve, settlement
+from tests.ledger.making import (
+    BERLIN,
+    FOREVER,
+    PURSE,
+    cap,
+    dispatched,
+    ms,
+    opened,
+    put_in,
+    report,
+    request,
+    rows,
+    serve,
+    settlement,
+)
 
 
 @pytest.fixture
@@ -72,4 +86,31 @@ async def test_a_total_cap_still_counts_what_was_pruned(path: Path) -> None:
     assert await ledger.prune(FOREVER, BERLIN) == 1
     with pytest.raises(CapExceeded):
         await ledger.hold(request(11, total_cap))
+    await ledger.close()
+
+
+async def test_a_purse_still_knows_what_pruned_holds_were_paid_with(path: Path) -> None:
+    """Folding history never gives money back, and the books prove what is left."""
+    ledger = opened(path)
+    frontier = Purse("team", "red", "frontier")
+    await put_in(ledger, 1000)
+    await put_in(ledger, 500, frontier)
+    await serve(ledger, 90, purse=PURSE)
+    await serve(ledger, 150, purse=PURSE)
+    await serve(ledger, 80, purse=frontier, paid=20)
+    released = await ledger.hold(request(100, purse=PURSE))
+    ledger.release(released, reason="refused", at_ms=1)
+    await serve(ledger, 7, "2026-07-03T12:00", purse=PURSE)
+    await ledger.flush()
+    before = {by: report(path, by) for by in GROUPS}
+    assert report(path, "team")[0].paid == 90 + 100 + 20 + 7
+    assert await ledger.prune(ms("2026-07-03"), BERLIN) == 4
+    assert {by: report(path, by) for by in GROUPS} == before
+    assert [state.left for state in await ledger.purse_states((PURSE, frontier))] == [803, 480]
+    assert await ledger.audit() == []
+    await serve(ledger, 5, "2026-07-04T12:00", purse=frontier)
+    await serve(ledger, 1, "2026-07-05T12:00")
+    assert await ledger.prune(ms("2026-07-05"), BERLIN) == 2
+    assert rows(path, "SELECT folded, folded_overage FROM purses ORDER BY id") == [(197, 50), (25, 0)]
+    assert await ledger.audit() == []
     await ledger.close()
