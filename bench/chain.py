@@ -10,6 +10,7 @@ import asyncio
 import time
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -19,12 +20,16 @@ import yaml
 from bench import tollway
 from bench.figures import median
 from bench.process import free_port
-from bench.upstream import ANSWER
+from bench.upstream import ANSWER, NO_HEADERS
 from bench.wire import Endpoint, numbered
+from plugins.routing.selection import ranked
+from proxy.admission import capable
+from proxy.catalogue import Candidate, Model, Strategy
 from proxy.chain import compose
 from proxy.clock import SystemClock
 from proxy.config.load import load_generation
 from proxy.config.schema import Generation
+from proxy.dialects import DIALECTS
 from proxy.exchange import Exchange, Finish, ListenerKind, Origin, Request, Response
 from proxy.gateway import build_plugins
 from proxy.headers import Headers
@@ -32,10 +37,14 @@ from proxy.keys import KeyStore
 from proxy.ledger.api import Attempt, Hold, HoldRequest
 from proxy.operations import CHAT
 from proxy.plugin import Next
+from proxy.pricing.quote import Quote
+from proxy.pricing.rates import Rates
+from proxy.quoting import quote
 from proxy.state import Counters
 from proxy.telemetry.log import get_logger
 from proxy.telemetry.metrics import Metrics
-from proxy.upstreams.health import UpstreamStates
+from proxy.upstreams.breakers import REFUSED
+from proxy.upstreams.health import CandidateState, UpstreamStates
 
 ADDED: Final = frozenset({"content_rules", "dedup", "conceal", "cost_preview"})
 """Plugins that the chain is measured with and without."""
@@ -212,8 +221,57 @@ async def _added(folder: Path) -> dict[str, float]:
     }
 
 
+def _lanes() -> dict[str, Model]:
+    """MODELS lanes, each of LANE_MEMBERS of the UPSTREAMS, at prices of their own."""
+    lanes = {}
+    for number in range(MODELS):
+        candidates = tuple(
+            Candidate(
+                f"upstream-{(number * 7 + member * 13) % UPSTREAMS}",
+                f"model-{number}",
+                cost=Rates(input=(member * 5 + number) % 11 + 1, output=(member * 3 + number) % 7 + 1),
+                context_tokens=128_000,
+            )
+            for member in range(LANE_MEMBERS)
+        )
+        lanes[f"lane-{number}"] = Model(
+            f"lane-{number}", candidates, Rates(input=10, output=20), 128_000, 4096, 16_384, frozenset({CHAT.name}),
+            strategy=Strategy.CHEAPEST, lane=True,
+        )  # fmt: skip
+    return lanes
+
+
+def _decision_us() -> float:
+    """From a model's name to the candidate to call: what it can do, what it costs, whether its circuit is closed."""
+    lanes, clock, draw = _lanes(), SystemClock(), Random(1)
+    states = UpstreamStates(clock)
+    body = Endpoint("direct", 1, "lane-0", NO_HEADERS).requests()[0].partition(b"\r\n\r\n")[2]
+    call = DIALECTS["openai.chat"].parse(body)
+
+    def state_of(candidate: Candidate) -> CandidateState:
+        return states.candidate(candidate.upstream, candidate.upstream_model)
+
+    def decide(name: str, asked: Quote) -> Candidate:
+        model, now = lanes[name], clock.monotonic()
+        for candidate in ranked(model, capable(model, call), asked, state_of=state_of, now=now, draw=draw):
+            if state_of(candidate).breaker.admit(now) != REFUSED:
+                return candidate
+        raise RuntimeError("every circuit is open")
+
+    names = list(lanes)
+    asked = quote(lanes["lane-0"], call, provider_credential=False)
+    for name in names:
+        dearest = state_of(decide(name, asked)).breaker
+        for _ in range(5 if name.endswith("0") else 0):
+            dearest.failed(1, clock.monotonic())
+    begun = time.process_time()
+    for number in range(DECISIONS):
+        decide(names[number * 7 % MODELS], asked)
+    return 1e6 * (time.process_time() - begun) / DECISIONS
+
+
 def measure(folder: Path) -> dict[str, Any]:
     """Microseconds of CPU an exchange."""
-    figures: dict[str, Any] = {"errors": 0, **asyncio.run(_added(folder))}
+    figures: dict[str, Any] = {"errors": 0, "decision_us": round(_decision_us(), 2), **asyncio.run(_added(folder))}
     print(f"  {figures}", flush=True)
     return {"gateways": {"tollway": figures}}
