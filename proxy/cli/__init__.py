@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from proxy import __version__
-from proxy.cli import byo, ca, check, init, keys, ledger, models, schema, serve, spend, teams
+from proxy.cli import byo, ca, check, init, keys, ledger, models, policy, schema, serve, spend, teams
 
 app = typer.Typer(
     name="tollway",
@@ -24,6 +24,7 @@ app.command("models", epilog="Example: tollway models --json")(models.models)
 app.command("schema", epilog="Example: tollway schema config.yaml > config.schema.json")(schema.schema)
 app.add_typer(keys.app, name="keys")
 app.add_typer(teams.app, name="teams")
+app.add_typer(policy.app, name="policy")
 app.add_typer(spend.app, name="spend")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(byo.app, name="byo")
