@@ -176,6 +176,8 @@ def _assemble(
         file=file,
         root=root.resolve(),
         catalogue=catalogue.known,
+        owner=models.model.owned_by,
+        default_rate=catalogue.default_rate,
         byo=build_byo(file.byo, marks.below("byo"), problems, entries=file.upstreams, upstreams=upstreams),
         chain_marks=chain_marks,
     )
