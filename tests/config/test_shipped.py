@@ -18,6 +18,8 @@ from proxy.config.policies import (
     BucketEntry,
     CapEntry,
     CaptureEntry,
+    KeyEntry,
+    OrganisationEntry,
     ScopeEntry,
     TeamEntry,
     TierEntry,
@@ -36,6 +38,7 @@ from proxy.config.schema import (
 from proxy.pricing.rates import rate_text
 
 ROOT = shipped.folder()
+TEAMS_SHAPES = (OrganisationEntry, TeamEntry, UserEntry, KeyEntry, CapEntry, ListsEntry, ContentEntry)
 KEYS = [
     "OPENAI_API_KEY",
     "ANTHROPIC_API_KEY",
@@ -67,7 +70,7 @@ def test_the_shipped_configuration_is_in_order(monkeypatch: pytest.MonkeyPatch) 
     generation = checked(ROOT / "config.yaml")
     assert [name for name, _ in generation.chain] == [
         "audit", "cors", "ip_limit", "identity", "catalogue",
-        "team_policy", "key_limit", "byo", "dedup", "cost_preview", "pricing", "spend_caps", "routing", "metering",
+        "team_policy", "content_rules", "key_limit", "byo", "dedup", "cost_preview", "pricing", "spend_caps", "routing", "metering",
     ]  # fmt: skip
 
 
