@@ -1,13 +1,14 @@
-"""Hold what the exchange can cost under every cap concerned, settle what it did cost."""
+"""Hold what the exchange can cost under every cap concerned and from its purse, settle what it did cost."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, Final
 from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
-from plugins.spend_caps.refusal import exhausted
+from plugins.spend_caps.refusal import empty, exhausted
 from plugins.spend_caps.settlement import settlement_of
 from proxy.cap_windows import caps_of, present
 from proxy.catalogue import Model
@@ -15,11 +16,28 @@ from proxy.dialects.base import Call
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Finish, Response
 from proxy.identities import CapSetting, Identity
-from proxy.ledger.api import Basis, Cap, CapExceeded, CapState, Hold, HoldRequest
+from proxy.ledger.api import Basis, Cap, CapExceeded, CapState, Hold, HoldRequest, Purse, PurseExceeded
 from proxy.plugin import Next, Plugin, PluginSettings, Stage
+from proxy.prepaid import purse_of
 from proxy.pricing import tokens
+from proxy.pricing.money import ZERO
 from proxy.pricing.quote import Quote
 from proxy.quoting import priced
+
+CLAMPS_MAX: Final = 2
+"""Once to the caps that are short, once more to a purse that is shorter still."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a hold is asked for."""
+
+    exchange: Exchange
+    identity: Identity
+    model: Model
+    call: Call
+    caps: dict[Cap, CapSetting]
+    purse: Purse | None
 
 
 class SpendCapsSettings(PluginSettings):
@@ -28,13 +46,17 @@ class SpendCapsSettings(PluginSettings):
     clamp_tokens_min: int = Field(
         default=16, ge=1, description="Where a cap clamps, an answer shorter than this is refused instead."
     )
+    clamp_purse: bool = Field(
+        default=False, description="Lower the output limit to what a prepaid purse has left, in place of refusing."
+    )
 
 
 class SpendCapsPlugin(Plugin[SpendCapsSettings]):
     """Establishes `hold` and, when the exchange ends, `settlement`.
 
     The hold is the byte bound; only where that does not fit is the input counted with the model's own tokenizer,
-    and only where that does not fit either is the output limit clamped, if every exhausted cap says so.
+    and only where that does not fit either is the output limit clamped, if every exhausted cap says so. A purse pays
+    in advance for teams that are `prepaid`; it clamps only where `clamp_purse` says so.
     """
 
     name = "spend_caps"
@@ -48,8 +70,8 @@ class SpendCapsPlugin(Plugin[SpendCapsSettings]):
         identity, model, call, quote = exchange.identity, exchange.model, exchange.call, exchange.quote
         if identity is None or model is None or call is None or quote is None:
             return await call_next(exchange)
-        caps = self._caps(exchange, identity)
-        hold = await self._hold(exchange, identity, model, call, quote, caps)
+        purse = purse_of(identity, model, exchange.generation)
+        hold = await self._hold(Asked(exchange, identity, model, call, self._caps(exchange, identity), purse), quote)
         exchange.hold = hold
         exchange.on_finish(lambda reason: self._settle(exchange, hold, reason))
         for state in hold.soft_crossed:
@@ -67,47 +89,35 @@ class SpendCapsPlugin(Plugin[SpendCapsSettings]):
             found[present(scope, scope_id, setting, at_ms, zone)] = setting
         return found
 
-    async def _hold(
-        self,
-        exchange: Exchange,
-        identity: Identity,
-        model: Model,
-        call: Call,
-        quote: Quote,
-        caps: dict[Cap, CapSetting],
-    ) -> Hold:
-        own = identity.provider_credential
-        if caps and not quote.bounded:
+    async def _hold(self, asked: Asked, quote: Quote) -> Hold:
+        own = asked.identity.provider_credential
+        limited = bool(asked.caps) or asked.purse is not None
+        if limited and not quote.bounded:
             self.services.metrics.hold_failed("unbounded_cost")
             raise Refusal(
                 "unbounded_cost",
-                f"This request uses {quote.unbounded_reason}. Its cost cannot be bounded, and a spend cap applies.",
+                f"This request uses {quote.unbounded_reason}. Its cost cannot be bounded, and a spend cap or a prepaid "
+                "balance applies.",
             )
-        quote = _enforced(quote, enforced=bool(caps) or not own)
-        exchange.quote = quote
-        try:
-            return await self._try(exchange, identity, model, quote, caps)
-        except CapExceeded as full:
-            states = full.states
-        if (counted := await self._counted(quote, model, call, own)) is not None:
-            exchange.quote = quote = counted
-            try:
-                return await self._try(exchange, identity, model, quote, caps)
-            except CapExceeded as full:
-                states = full.states
-        clamped = self._clamped(quote, model, call, own, states, caps)
-        if clamped is not None:
-            exchange.quote = quote = clamped
-            try:
-                return await self._try(exchange, identity, model, quote, caps)
-            except CapExceeded as full:
-                states = full.states
+        quote = _enforced(quote, enforced=limited or not own)
+        tried = await self._try(asked, quote)
+        if not isinstance(tried, Hold) and (counted := await self._counted(asked, quote)) is not None:
+            quote = counted
+            tried = await self._try(asked, quote)
+        for _ in range(CLAMPS_MAX):
+            clamped = None if isinstance(tried, Hold) else self._clamped(asked, quote, tried)
+            if clamped is None:
+                break
+            quote = clamped
+            tried = await self._try(asked, quote)
+        if isinstance(tried, Hold):
+            return tried
         self.services.metrics.hold_failed("quota_exhausted")
-        raise exhausted(states, quote)
+        raise empty(tried.state, quote) if isinstance(tried, PurseExceeded) else exhausted(tried.states, quote)
 
-    async def _try(
-        self, exchange: Exchange, identity: Identity, model: Model, quote: Quote, caps: dict[Cap, CapSetting]
-    ) -> Hold:
+    async def _try(self, asked: Asked, quote: Quote) -> Hold | CapExceeded | PurseExceeded:
+        identity, model, exchange = asked.identity, asked.model, asked.exchange
+        exchange.quote = quote
         request = HoldRequest(
             exchange_id=exchange.request_id,
             key_id=identity.key_id,
@@ -118,44 +128,48 @@ class SpendCapsPlugin(Plugin[SpendCapsSettings]):
             operation=exchange.operation.name,
             charged=quote.charged,
             list=quote.list,
-            caps=tuple(caps),
+            caps=tuple(asked.caps),
             at_ms=self.services.clock.now_ms(),
+            purse=asked.purse,
+            input_charged=min(quote.input_charged, quote.charged),
+            price_source="" if model.rates is None else model.rates.source,
         )
-        hold: Hold = await self.services.ledger.hold(request)
+        try:
+            hold: Hold = await self.services.ledger.hold(request)
+        except (CapExceeded, PurseExceeded) as exceeded:
+            return exceeded
         return hold
 
-    async def _counted(self, quote: Quote, model: Model, call: Call, own: bool) -> Quote | None:
+    async def _counted(self, asked: Asked, quote: Quote) -> Quote | None:
         """The quote with counted input, where the model's vocabulary is known and the count is smaller."""
+        model, call = asked.model, asked.call
         if model.encoding is None or quote.counted:
             return None
         count = await tokens.count_call_async(call, model.encoding, image_tokens_max=model.image_tokens_max)
         if count is None or count >= quote.input_tokens:
             return None
-        return priced(quote.with_input(count), model, call, provider_credential=own)
+        return priced(quote.with_input(count), model, call, provider_credential=asked.identity.provider_credential)
 
-    def _clamped(
-        self,
-        quote: Quote,
-        model: Model,
-        call: Call,
-        own: bool,
-        states: tuple[CapState, ...],
-        caps: dict[Cap, CapSetting],
-    ) -> Quote | None:
-        """The largest output limit that fits every exhausted cap; None where one of them does not clamp."""
-        if not quote.output_tokens or not all(caps[state.cap].clamp for state in states):
+    def _clamped(self, asked: Asked, quote: Quote, short: CapExceeded | PurseExceeded) -> Quote | None:
+        """The largest output limit that fits what is short; None where that does not clamp."""
+        if not quote.output_tokens or not self._clamps(asked, short):
             return None
+        own = asked.identity.provider_credential
         low, high = 0, quote.output_tokens
         while low < high:
             middle = (low + high + 1) // 2
-            tried = priced(quote.with_output(middle), model, call, provider_credential=own)
-            if all(_amount(tried, state) <= state.left for state in states):
+            if _fits(priced(quote.with_output(middle), asked.model, asked.call, provider_credential=own), short):
                 low = middle
             else:
                 high = middle - 1
         if low < self.settings.clamp_tokens_min:
             return None
-        return priced(quote.with_output(low), model, call, provider_credential=own)
+        return priced(quote.with_output(low), asked.model, asked.call, provider_credential=own)
+
+    def _clamps(self, asked: Asked, short: CapExceeded | PurseExceeded) -> bool:
+        if isinstance(short, PurseExceeded):
+            return self.settings.clamp_purse
+        return all(asked.caps[state.cap].clamp for state in short.states)
 
     def _soft(self, exchange: Exchange, state: CapState) -> None:
         cap = state.cap
@@ -184,8 +198,14 @@ def _enforced(quote: Quote, *, enforced: bool) -> Quote:
     return quote if quote.enforced == enforced else quote.with_enforced(enforced)
 
 
+def _fits(quote: Quote, short: CapExceeded | PurseExceeded) -> bool:
+    if isinstance(short, PurseExceeded):
+        return quote.charged <= short.state.left
+    return all(_amount(quote, state) <= state.left for state in short.states)
+
+
 def _amount(quote: Quote, state: CapState) -> int:
-    return (quote.list or 0) if state.cap.basis is Basis.LIST else quote.charged
+    return (quote.list or ZERO) if state.cap.basis is Basis.LIST else quote.charged
 
 
 PLUGIN = SpendCapsPlugin

@@ -16,6 +16,9 @@ def settlement_of(exchange: Exchange, hold: Hold, reason: Finish, now_ms: int) -
     answer was larger than we take) takes the full hold. A failed attempt is the operator's cost, 0 to the caller,
     unless the upstream reported usage. The loser of a hedge is charged to nobody either; at list it may have done all
     that was asked of it, and counts as that: half of a hold that was made for two.
+
+    Where the full hold is charged because the usage is not known, a purse pays what was counted of the answer, and at
+    least the input.
     """
     model = exchange.model
     tries = exchange.route.tries if exchange.route is not None else []
@@ -33,7 +36,8 @@ def settlement_of(exchange: Exchange, hold: Hold, reason: Finish, now_ms: int) -
         if number == len(tries) and not own:
             charged = _charge(model, tried, hold)
         outcomes.append(AttemptOutcome(tried.attempt, tried.outcome, tried.status, tried.usage, cost, now_ms))
-    return Settlement(charged, listed if priced else None, tuple(outcomes), reason.value, now_ms)
+    paid = None if hold.request.purse is None or not tries else _paid(model, tries[-1], hold)
+    return Settlement(charged, listed if priced else None, tuple(outcomes), reason.value, now_ms, paid)
 
 
 def _list_most(exchange: Exchange, hold: Hold, *, own: bool) -> Nano:
@@ -59,6 +63,14 @@ def _charge(model: Model | None, tried: Try, hold: Hold) -> Nano:
     if tried.usage is not None:
         return model.rates.cost(tried.usage)
     return hold.request.charged if _unknown(tried) else ZERO
+
+
+def _paid(model: Model | None, tried: Try, hold: Hold) -> Nano | None:
+    """What a purse pays where that is not what is charged."""
+    if tried.usage is not None or not _unknown(tried) or model is None or model.rates is None:
+        return None
+    counted = ZERO if tried.counted is None else model.rates.cost(tried.counted)
+    return Nano(min(max(counted, hold.request.input_charged), hold.request.charged))
 
 
 def _unknown(tried: Try) -> bool:

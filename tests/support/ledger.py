@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from proxy.ledger.api import Attempt, Basis, Cap, CapExceeded, CapState, Hold, HoldRequest, Settlement
+from proxy.ledger.api import (
+    Attempt,
+    Basis,
+    Cap,
+    CapExceeded,
+    CapState,
+    Hold,
+    HoldRequest,
+    Purse,
+    PurseExceeded,
+    PurseState,
+    Settlement,
+)
 from proxy.pricing.money import ZERO, Nano
 
 
 class MemoryLedger:
-    """Caps are checked as the real one does; `left` presets what earlier holds have spent by scope."""
+    """Caps and purses are checked as the real one does; `spent` presets what earlier holds have spent by scope."""
 
-    def __init__(self, spent: dict[str, int] | None = None) -> None:
+    def __init__(self, spent: dict[str, int] | None = None, granted: dict[Purse, int] | None = None) -> None:
         self.spent = spent or {}
+        self.granted = granted or {}
         self.holds: list[Hold] = []
         self.attempts: list[Attempt] = []
         self.settled: list[tuple[Hold, Settlement]] = []
@@ -22,11 +35,15 @@ class MemoryLedger:
         short = []
         for cap in request.caps:
             amount = (request.list or ZERO) if cap.basis is Basis.LIST else request.charged
-            state = CapState(cap, Nano(self.spent.get(cap.scope, 0)), ZERO)
-            if amount > state.left:
-                short.append(state)
+            stands = CapState(cap, Nano(self.spent.get(cap.scope, 0)), ZERO)
+            if amount > stands.left:
+                short.append(stands)
         if short:
             raise CapExceeded(tuple(sorted(short, key=lambda state: state.left)))
+        if request.purse is not None:
+            state = PurseState(request.purse, Nano(self.granted.get(request.purse, 0)), ZERO, ZERO)
+            if request.charged > state.left:
+                raise PurseExceeded(state)
         hold = Hold(len(self.holds) + 1, request, self._soft(request.caps, request.charged))
         self.holds.append(hold)
         return hold
