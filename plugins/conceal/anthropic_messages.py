@@ -11,7 +11,6 @@ from typing import Any, Final
 from plugins.conceal.names import Names
 from plugins.conceal.shapes import (
     DROP,
-    Rule,
     Shape,
     block_id,
     constant,
@@ -23,6 +22,7 @@ from plugins.conceal.shapes import (
     projected,
     text,
     tree,
+    typed,
     word,
 )
 
@@ -83,28 +83,10 @@ _DELTAS: Final[dict[str, Shape]] = {
 }
 
 
-def _typed(shapes: dict[str, Shape]) -> Rule:
-    """An object whose type says which shape it has; DROP where no shape is known."""
-
-    def rule(value: Any, names: Names) -> Any:
-        kind = value.get("type") if isinstance(value, dict) else None
-        shape = shapes.get(kind) if isinstance(kind, str) else None
-        return DROP if shape is None else {"type": kind} | projected(value, shape, names)
-
-    return rule
-
-
-_block: Final = _typed(_BLOCKS)
-
-
-def _opened(value: Any, names: Names) -> Any:
-    """A block that a stream opens. An unknown one becomes an empty text, so that the blocks' numbers stay whole."""
-    opened = _block(value, names)
-    return {"type": "text", "text": ""} if opened is DROP else opened
-
-
+_opened: Final = typed(_BLOCKS, lambda: {"type": "text", "text": ""})
+"""A block that a stream opens. An unknown one becomes an empty text, so that the blocks' numbers stay whole."""
 _STOPPED: Final[Shape] = {"stop_reason": _STOP, "stop_sequence": text, "stop_details": member(_STOP_DETAILS)}
-_MESSAGE: Final[Shape] = {"content": listed(_block), **_STOPPED, "usage": member(_USAGE)}
+_MESSAGE: Final[Shape] = {"content": listed(typed(_BLOCKS)), **_STOPPED, "usage": member(_USAGE)}
 
 
 def whole(document: dict[str, Any], names: Names) -> dict[str, Any] | None:
@@ -123,7 +105,7 @@ def _message(value: Any, names: Names) -> Any:
 _EVENTS: Final[dict[str, Shape]] = {
     "message_start": {"message": _message},
     "content_block_start": {"index": count, "content_block": _opened},
-    "content_block_delta": {"index": count, "delta": _typed(_DELTAS)},
+    "content_block_delta": {"index": count, "delta": typed(_DELTAS)},
     "content_block_stop": {"index": count},
     "message_delta": {"delta": member(_STOPPED), "usage": member(_USAGE)},
     "message_stop": {},

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from plugins.conceal import anthropic_messages, openai_chat, openai_embeddings
+from plugins.conceal import anthropic_messages, openai_chat, openai_embeddings, openai_responses
 from plugins.conceal.names import Names
 
 
@@ -29,6 +29,7 @@ class Format:
 FORMATS: Final[dict[str, Format]] = {
     "openai.chat": Format("chatcmpl-", "x-request-id", openai_chat.whole, openai_chat.event, b"[DONE]"),
     "openai.embeddings": Format("", "x-request-id", openai_embeddings.whole, openai_embeddings.event),
+    "openai.responses": Format("resp_", "x-request-id", openai_responses.whole, openai_responses.event),
     "anthropic.messages": Format("msg_", "request-id", anthropic_messages.whole, anthropic_messages.event),
 }
 """By dialect. An answer in a dialect that is missing here is not sent."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from hashlib import blake2b
-from typing import Final
+from typing import Any, Final
 
 from proxy.exchange import Exchange
 from proxy.telemetry.request_id import PREFIX
@@ -20,12 +20,14 @@ BLOCK_ID_CHARS: Final = 24
 class Names:
     """The names of one answer: the same wherever in it the upstream repeats its own."""
 
-    __slots__ = ("answer_id", "created", "model", "request_id")
+    __slots__ = ("answer_id", "asked", "created", "model", "request_id")
 
     def __init__(self, exchange: Exchange, id_prefix: str) -> None:
         self.request_id = exchange.request_id
         self.answer_id = id_prefix + exchange.request_id.removeprefix(PREFIX)
         self.model = served_model(exchange)
+        self.asked: dict[str, Any] = {} if exchange.call is None else exchange.call.document
+        """The client's own request, for what an answer repeats of it."""
         self.created = exchange.started_ms // 1000
         """Unix seconds, for an upstream that gives none."""
 

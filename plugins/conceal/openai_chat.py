@@ -64,7 +64,7 @@ _ANNOTATION: Final[Shape] = {"type": word("url_citation", other="url_citation"),
 _AUDIO: Final[Shape] = {"id": call_id, "data": text, "expires_at": count, "transcript": text}
 _BYTES: Final = listed(count)
 _TOP_LOGPROB: Final[Shape] = {"token": text, "logprob": number, "bytes": _BYTES}
-_LOGPROBS: Final = objects({**_TOP_LOGPROB, "top_logprobs": objects(_TOP_LOGPROB)})
+LOGPROBS: Final = objects({**_TOP_LOGPROB, "top_logprobs": objects(_TOP_LOGPROB)})
 
 
 _TEXTS: Final = objects({"type": word("text", other="text"), "text": text})
@@ -99,7 +99,7 @@ _CHOICE: Final[Shape] = {
     "index": count,
     "message": member(_MESSAGE),
     "delta": member(_MESSAGE),
-    "logprobs": member({"content": _LOGPROBS, "refusal": _LOGPROBS}),
+    "logprobs": member({"content": LOGPROBS, "refusal": LOGPROBS}),
     "finish_reason": _FINISH,
 }
 _REST: Final[Shape] = {"choices": objects(_CHOICE), "usage": member(USAGE)}

@@ -76,6 +76,11 @@ def constant(ours: Any) -> Rule:
     return lambda _value, _names: ours
 
 
+def echoed(member_name: str, default: Any = None) -> Rule:
+    """What the client itself wrote in its request, whatever the upstream repeats of it."""
+    return lambda _value, names: names.asked.get(member_name, default)
+
+
 def word(*known: str, other: str | None = None, meaning: Mapping[str, str] | None = None) -> Rule:
     """One of the format's own words. Vendors' own are translated by `meaning`, any else becomes `other`."""
     words = {one: one for one in known} | dict(meaning or {})
@@ -108,6 +113,17 @@ def listed(rule: Rule) -> Rule:
         return None if value is None else DROP
 
     return rule_of_list
+
+
+def typed(shapes: Mapping[str, Shape], other: Callable[[], Any] = lambda: DROP) -> Rule:
+    """An object whose type says which shape it has; `other()` where no shape is known."""
+
+    def rule(value: Any, names: Names) -> Any:
+        kind = value.get("type") if isinstance(value, dict) else None
+        shape = shapes.get(kind) if isinstance(kind, str) else None
+        return other() if shape is None else {"type": kind} | projected(value, shape, names)
+
+    return rule
 
 
 def objects(shape: Shape) -> Rule:

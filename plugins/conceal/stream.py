@@ -56,7 +56,7 @@ class Concealer:
         name, ours = found
         data = json_text.write(ours)
         if data is None:
-            return b""
+            return self._error(_FAILED)
         return b"event: %b\ndata: %b\n\n" % (name, data) if name else b"data: %b\n\n" % data
 
     def _error(self, what: str) -> bytes:
