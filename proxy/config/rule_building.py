@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final
 
 from proxy.catalogue import Model
-from proxy.config.problems import Marks, Problem, near
+from proxy.config.problems import Marks, Path, Problem, near
 from proxy.config.rule_content import build_content
 from proxy.config.rule_hours import build_hours
 from proxy.config.rule_lists import ModelNames, check_paths, check_ranges
@@ -52,6 +52,7 @@ class RuleBuilder:
         if not entry.model_fields_set & RulesEntry.model_fields.keys():
             return Rules(tier=tier)
         models, paths, problems = entry.models, entry.paths, self._problems
+        problems.extend(_empty(entry, marks))
         allowed = None if models is None else models.allow
         denied = () if models is None else models.deny
         problems.extend(check_paths(paths, marks.below("paths"), self._paths))
@@ -98,3 +99,15 @@ def _lines(entry: RulesEntry, marks: Marks) -> dict[str, int]:
             if marks.has((lists, key)):
                 lines[f"{lists}.{key}"] = marks.find((lists, key), key=True).line
     return lines
+
+
+def _empty(entry: RulesEntry, marks: Marks) -> Iterator[Problem]:
+    """Lists that would let nothing through: nobody means that."""
+    lists: list[tuple[Path, object]] = [(("hours",), entry.hours), (("ip_ranges",), entry.ip_ranges)]
+    for name, one in (("models", entry.models), ("paths", entry.paths)):
+        lists.append(((name, "allow"), None if one is None else one.allow))
+    lists += [(("hours", index, "days"), window.days) for index, window in enumerate(entry.hours or ())]
+    lists += [(("content", index, "on"), rule.on) for index, rule in enumerate(entry.content)]
+    for path, values in lists:
+        if values == ():
+            yield marks.problem(path, "an empty list would let nothing through; leave it out")

@@ -23,9 +23,7 @@ Entries = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=512)], .
 class ListsEntry(Strict):
     """What is allowed and what is denied; a name that both lists have is denied."""
 
-    allow: Annotated[Entries, Field(min_length=1)] | None = Field(
-        default=None, description="Nothing but these; * stands for any text."
-    )
+    allow: Entries | None = Field(default=None, description="Nothing but these; * stands for any text.")
     deny: Entries = Field(default=(), description="None of these.")
 
 
@@ -33,7 +31,7 @@ class HoursEntry(Strict):
     """A part of the week."""
 
     days: tuple[str, ...] = Field(
-        default=("mon-sun",), min_length=1, max_length=7, description="mon, tue, ... sun, or from-to as in mon-fri."
+        default=("mon-sun",), max_length=7, description="mon, tue, ... sun, or from-to as in mon-fri."
     )
     start: str = Field(default="00:00", alias="from", description="HH:MM of the wall clock.")
     end: str = Field(
@@ -52,7 +50,7 @@ class ContentEntry(Strict):
     action: Literal["refuse", "redact"] | None = Field(
         default=None, description="refuse: nothing passes; redact: the match is replaced. Absent: as shipped; redact."
     )
-    on: Annotated[tuple[Literal["requests", "answers"], ...], Field(min_length=1)] | None = Field(
+    on: tuple[Literal["requests", "answers"], ...] | None = Field(
         default=None, description="Where it is looked for; absent: both."
     )
     replacement: Annotated[str, Field(max_length=200)] | None = Field(
@@ -75,10 +73,10 @@ class RulesEntry(Strict):
 
     models: ListsEntry | None = Field(default=None, description="Names of models.yaml, any of a model's; * in them.")
     paths: ListsEntry | None = Field(default=None, description="Paths as clients send them, {model} or * in them.")
-    hours: Annotated[tuple[HoursEntry, ...], Field(min_length=1, max_length=WINDOWS_MAX)] | None = Field(
+    hours: Annotated[tuple[HoursEntry, ...], Field(max_length=WINDOWS_MAX)] | None = Field(
         default=None, description="Calls are served within these times only."
     )
-    ip_ranges: Annotated[tuple[str, ...], Field(min_length=1, max_length=RANGES_MAX)] | None = Field(
+    ip_ranges: Annotated[tuple[str, ...], Field(max_length=RANGES_MAX)] | None = Field(
         default=None, description="CIDR; calls are served from these addresses only."
     )
     max_tokens: Annotated[int, Field(ge=1)] | None = Field(
