@@ -52,7 +52,7 @@ class Rotation(BaseModel):
 
 def router(store: ByoStore, tiers: tuple[str, ...], log: Any) -> APIRouter:
     """All four endpoints. One change at a time is written, in a thread."""
-    routes = APIRouter(dependencies=[Depends(_admit)])
+    routes = APIRouter(dependencies=[Depends(_holder)])  # Before a body is looked into.
     turn = asyncio.Lock()
 
     async def change(
@@ -108,14 +108,6 @@ def router(store: ByoStore, tiers: tuple[str, ...], log: Any) -> APIRouter:
         return json_answer({"id": made.id, "object": "byo.key", "alias": made.alias, "deleted": True})
 
     return routes
-
-
-def _admit(request: Request) -> None:
-    """Before a body is looked into: a key of ours, and JSON. Raises Refusal."""
-    _holder(request)
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if request.method == "POST" and content_type != "application/json":
-        raise Refusal("unsupported_media_type", "Send the request as JSON: 'Content-Type: application/json'.")
 
 
 def _exchange(request: Request) -> Exchange:
