@@ -12,6 +12,8 @@ TOOLS = "tools"
 VISION = "vision"
 JSON_SCHEMA = "json_schema"
 STREAMING = "streaming"
+BYO_PREFIX = "byo-"
+"""Names of customers' own models begin like this; no entry of models.yaml may."""
 CAPABILITIES = frozenset({TOOLS, VISION, JSON_SCHEMA, STREAMING})
 """What a call may need of the model that serves it."""
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Final
 
-from proxy.catalogue import CAPABILITIES, Candidate, Model, Strategy, Wallet
+from proxy.catalogue import BYO_PREFIX, CAPABILITIES, Candidate, Model, Strategy, Wallet
 from proxy.config.lanes import as_lane, lane_problems, widest
 from proxy.config.model_entries import CandidateEntry, ModelEntry, ModelsFile
 from proxy.config.prices import Prices
@@ -15,8 +14,6 @@ from proxy.config.upstreams import Upstreams
 from proxy.operations import BY_NAME, EMBEDDINGS
 from proxy.pricing.rates import Rates
 
-BYO_PREFIX: Final = "byo-"
-"""Names that begin like this are customers' own: no catalogue entry takes one."""
 _SERVABLE = tuple(name for name, operation in BY_NAME.items() if operation.priced)
 
 

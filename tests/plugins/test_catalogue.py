@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from plugins.catalogue.plugin import CataloguePlugin, CatalogueSettings
+from proxy.catalogue import Model
 from proxy.config.schema import CapturedHost
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, ListenerKind
 from proxy.identities import Identity, IdentityKind
+from proxy.operation_table import OperationTable
 from proxy.operations import EMBEDDINGS, MODELS
 from tests.support.fakes import CHAT_BODY, Rest, exchange, generation, identity, model, origin
 
@@ -123,6 +126,97 @@ async def test_out_of_tier_is_403_and_in_tier_passes() -> None:
     seen = known(under=under, who=identity(tier="pro"))
     await plugin()(seen, Rest())
     assert seen.model is not None
+
+
+async def test_out_of_tier_names_the_tiers_and_a_lane_that_the_caller_can_call() -> None:
+    """As the public documents say it, word for word."""
+    paid = frozenset({"pro", "founder", "charter"})
+    models = {
+        "qwen-coder": model("nvidia/qwen3-coder-480b", tiers=paid),
+        "smart-route-coder": model("smart-route-coder", tiers=paid, lane=True),
+        "llama-70b": model("llama-3.3-70b"),
+        "smart-route": model("smart-route", lane=True),
+    }
+    under = replace(generation(models=models), tiers=("free-trial", "starter", "pro", "founder", "charter"))
+    seen = known(under=under, who=identity(tier="starter"), body={**CHAT_BODY, "model": "qwen-coder"})
+    refused = await refusal_of(seen)
+    assert refused.message == ("Your tier (starter) cannot call 'qwen-coder'. Upgrade to pro+ or use smart-route.")
+    del models["smart-route"]
+    under = replace(under, models=models, tiers=("pro", "founder", "charter", "starter"))
+    seen = known(under=under, who=identity(tier="starter"), body={**CHAT_BODY, "model": "qwen-coder"})
+    refused = await refusal_of(seen)
+    assert refused.message.endswith("Upgrade to pro or founder or charter or use llama-3.3-70b.")
+
+
+@pytest.mark.parametrize("name", ["llama-3.3-70b", "nvidia/llama-3.3-70b"])
+async def test_short_names_and_vendor_names_work_in_body_and_path(name: str) -> None:
+    """The path may hold exactly a catalogued name, slash and all."""
+    under = generation(
+        models={"llama-3.3-70b": model("llama-3.3-70b"), "nvidia/llama-3.3-70b": model("nvidia/llama-3.3-70b")}
+    )
+    in_body = known(under=under, body={**CHAT_BODY, "model": name})
+    await plugin()(in_body, Rest())
+    assert in_body.model is under.models[name]
+    path = f"/v1/chat/completions/{name}"
+    resolution = OperationTable().resolve("POST", path, None, ListenerKind.REVERSE)
+    in_path = known(under=under, body={"messages": CHAT_BODY["messages"]}, path=path)
+    in_path.path_model = resolution.model
+    await plugin()(in_path, Rest())
+    assert in_path.model is under.models[name]
+
+
+@pytest.mark.parametrize(
+    "end", ["nvidia%2Fllama-3.3-70b", "nvidia%2fllama-3.3-70b", "nvidia/", "nvidia//llama-3.3-70b"]
+)
+def test_an_encoded_slash_in_the_path_is_refused(end: str) -> None:
+    """Two readers may take it for different models; so is what only normalises to a name."""
+    with pytest.raises(Refusal) as refused:
+        OperationTable().resolve("POST", f"/v1/chat/completions/{end}", None, ListenerKind.REVERSE)
+    assert refused.value.code == "invalid_path"
+
+
+async def test_longer_path_than_a_catalogued_name_is_no_model() -> None:
+    """No prefix of it is taken for one."""
+    under = generation(models={"nvidia/llama-3.3-70b": model("nvidia/llama-3.3-70b")})
+    seen = known(under=under, body={"messages": CHAT_BODY["messages"]})
+    seen.path_model = "nvidia/llama-3.3-70b/x"
+    assert (await refusal_of(seen)).code == "model_not_available"
+
+
+class Registered:
+    """Customers' models of one team."""
+
+    def __init__(self, own: Model) -> None:
+        self.own = own
+        self.asked: list[tuple[str, str]] = []
+
+    def model(self, team: str, name: str) -> Model | None:
+        self.asked.append((team, name))
+        return self.own if (team, name) == ("default", self.own.name) else None
+
+
+async def test_names_of_customers_own_models_are_looked_up_in_their_team() -> None:
+    """byo-* alone, and for holders of a key alone."""
+    own = model("byo-openai-gpt-4o", byo=True)
+    services = SimpleNamespace(byo=Registered(own))
+    link = CataloguePlugin(CatalogueSettings(), services)  # type: ignore[arg-type]
+    body = {**CHAT_BODY, "model": own.name}
+    seen = known(body=body)
+    await link(seen, Rest())
+    assert seen.model is own
+    for who in (identity(team="other"), ANONYMOUS):
+        with pytest.raises(Refusal) as refused:
+            await link(known(body=body, who=who), Rest())
+        assert refused.value.code == "model_not_available"
+    await link(known(), Rest())
+    assert services.byo.asked == [("default", own.name), ("other", own.name)]
+
+
+async def test_a_suggestion_looks_at_names_that_begin_alike() -> None:
+    """And at a hundred of them at most, so that a slip costs a thousand models nothing."""
+    models = {f"other-{number}": model(f"other-{number}") for number in range(1000)} | {"gpt-4o": model()}
+    refused = await refusal_of(known(body={**CHAT_BODY, "model": "gpt-4oo"}, under=generation(models=models)))
+    assert "Did you mean 'gpt-4o'?" in refused.message
 
 
 async def test_anonymous_reaches_open_models_on_loopback_only() -> None:
