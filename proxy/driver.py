@@ -193,8 +193,13 @@ class _Run:
     async def _send(self, response: Response, chunk: bytes) -> None:
         last = not chunk
         for transform in response.transforms:
-            if chunk or last:
+            if chunk:
                 chunk = transform(chunk)
+                if last:
+                    # What the one before it kept to the end came first; now it learns of the end itself.
+                    chunk += transform(b"")
+            elif last:
+                chunk = transform(b"")
         if not chunk or self._exchange.client_gone:
             return
         exchange = self._exchange

@@ -241,6 +241,8 @@ class Exchange:
     """What the operator lets this caller do."""
     content_checked: bool = False
     """`content_rules` has read the request and will read the answer: without it nothing with such rules is served."""
+    content_struck: list[str] = field(default_factory=list)
+    """Names of the content rules that matched, each once."""
     quote: Quote | None = None
     hold: Hold | None = None
     settlement: Settlement | None = None

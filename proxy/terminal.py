@@ -26,6 +26,9 @@ UPSTREAM_PATHS = {
 }
 """Operation -> path under an upstream's base URL."""
 
+_CONTENT = (Target.UPSTREAM, Target.UNMETERED, Target.WEBSOCKET)
+"""Targets that a client's content goes to."""
+
 _TIMEOUTS = (FailureKind.FIRST_BYTE, FailureKind.IDLE, FailureKind.TOTAL)
 
 
@@ -50,6 +53,8 @@ class Terminal:
     async def __call__(self, exchange: Exchange) -> Response:
         """Serve what the chain let through."""
         target = exchange.operation.target
+        if target in _CONTENT and exchange.policy is not None and exchange.policy.content:
+            self._require_check(exchange)
         if target is Target.UPSTREAM:
             return await self._priced(exchange)
         if exchange.operation is PREFLIGHT:
@@ -69,6 +74,14 @@ class Terminal:
         if target is Target.WEBSOCKET:
             return self._websocket(exchange)
         return await self._unmetered(exchange)
+
+    def _require_check(self, exchange: Exchange) -> None:
+        """What content rules apply to goes to nobody unread."""
+        if exchange.content_checked is not True:
+            self._log.error("content_not_checked", request_id=exchange.request_id)
+            raise Refusal(
+                "internal_error", "This path is closed: content rules apply, and nothing in the chain reads it."
+            )
 
     async def _priced(self, exchange: Exchange) -> Response:
         missing = [fact for fact in PRICED_FACTS if getattr(exchange, fact) is None]

@@ -11,7 +11,7 @@ from pydantic import Field
 from plugins.audit.record import record
 from proxy.dialects import DIALECTS
 from proxy.dialects.base import UsageReader
-from proxy.exchange import Exchange, Finish, Response
+from proxy.exchange import Exchange, Finish, Response, Transform
 from proxy.plugin import Next, Plugin, PluginSettings, Services, Stage
 from proxy.telemetry.jsonl import JsonLines
 
@@ -70,6 +70,8 @@ class AuditPlugin(Plugin[AuditSettings]):
             readers.append(reader)
             if response.stream is None:
                 reader.feed(response.body)
+            elif _redacted(exchange):
+                response.transforms.append(_watching(reader))
             else:
                 for piece in response.peeked:
                     reader.feed(piece)
@@ -79,11 +81,27 @@ class AuditPlugin(Plugin[AuditSettings]):
     def _write_content(self, exchange: Exchange, reason: Finish, readers: list[UsageReader]) -> None:
         line: dict[str, Any] = record(exchange, reason, self._monotonic())
         limit = self.settings.content_bytes_max
-        line["request"] = None if exchange.call is None else exchange.call.body[:limit].decode("utf-8", "replace")
+        call = None if _redacted(exchange) and not exchange.content_checked else exchange.call
+        line["request"] = None if call is None else call.body[:limit].decode("utf-8", "replace")
         line["answer"] = None
         for reader in readers:
             line["answer"] = reader.output_text().encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")
         self._lines.write(line)
+
+
+def _redacted(exchange: Exchange) -> bool:
+    """Content rules apply: what is kept is what they leave."""
+    return exchange.policy is not None and bool(exchange.policy.content)
+
+
+def _watching(reader: UsageReader) -> Transform:
+    """Sees what goes out, in the place of what the upstream sent."""
+
+    def watch(chunk: bytes) -> bytes:
+        reader.feed(chunk)
+        return chunk
+
+    return watch
 
 
 PLUGIN = AuditPlugin

@@ -24,6 +24,7 @@ def record(exchange: Exchange, reason: Finish, now: float) -> dict[str, Any]:
         "status": exchange.status or None,
         "error": None if exchange.refusal is None else exchange.refusal.code,
         "outcome": reason.value,
+        "content_rules": exchange.content_struck,
         "dedup": exchange.repeated,
         **_usage(exchange),
         **_money(exchange),

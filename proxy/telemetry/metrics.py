@@ -133,6 +133,9 @@ class Metrics:
             ("scope", "team", "window"),
             registry=registry,
         )
+        self._content = Counter(
+            "tollway_content_matches", "What content rules took out or refused.", ("rule", "action"), registry=registry
+        )
         self._hold_failures = Counter(
             "tollway_hold_failures", "Holds that were not given.", ("reason",), registry=registry
         )
@@ -260,6 +263,10 @@ class Metrics:
         """A hold crossed a soft limit. Users and keys are counted together. Any thread."""
         team = _known(scope_id, self._teams) if scope == "team" else NONE
         self._soft_caps.labels(scope, team, window).inc()
+
+    def content_struck(self, rule: str, action: str) -> None:
+        """A content rule matched; both words are the configuration's. Any thread."""
+        self._content.labels(rule, action).inc()
 
     def hold_failed(self, reason: str) -> None:
         """A hold was not given; `reason` is a word of ours, never a client's. Any thread."""

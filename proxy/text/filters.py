@@ -33,12 +33,13 @@ _SHORT_ESCAPES: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 
 class Refused(Exception):
-    """A rule that refuses has matched. `text` is what may still go out before it."""
+    """A rule that refuses has matched. `text` is what may still go out before it; `place` is for who asked."""
 
     def __init__(self, rule: ContentRule, text: str = "") -> None:
         super().__init__(rule.name)
         self.rule = rule
         self.text = text
+        self.place = ""
 
 
 class PlainText:

@@ -18,7 +18,7 @@ from proxy.text.prefixes import PatternError, shape
 
 CONTEXT_CHARS: Final = 2
 """Kept before the text under search: `\\b` looks one back, the check of card numbers two."""
-PIECE_CHARS: Final = 4096
+PIECE_CHARS: Final = 512
 """A long text is searched in pieces of this size, so that a match costs no more than its own piece."""
 MEMORY_BYTES_MAX: Final = 32 << 20
 """Of one compiled pattern. RE2 takes what it needs, and searches more slowly where that is not enough."""

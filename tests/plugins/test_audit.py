@@ -16,11 +16,14 @@ from pydantic import ValidationError
 
 from plugins.audit.plugin import AuditPlugin, AuditSettings
 from proxy.chain import compose_observers
+from proxy.content_patterns import PATTERNS
 from proxy.dialects import DIALECTS
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Finish, Response
+from proxy.headers import Headers
 from proxy.ledger.api import Attempt, Basis, Cap, CapState, Hold, HoldRequest, Settlement
 from proxy.operations import LOCAL
+from proxy.policy import Policy
 from proxy.pricing.money import Nano
 from proxy.routes import Route, Try
 from proxy.usage import Usage
@@ -29,6 +32,7 @@ from tests.support.fakes import KEY, Chunks, FakeClock, Log, Rest, exchange, gen
 FIELDS = {
     "time", "request_id", "listener", "peer", "key_id", "user", "team", "organisation", "tier", "operation",
     "model_asked", "model", "stream", "upstream", "upstream_model", "attempts", "status", "error", "outcome", "dedup",
+    "content_rules",
     "tokens_in", "tokens_out", "tokens_cached", "tokens_cache_write", "tokens_reasoning", "counted", "charged_usd",
     "list_usd", "soft_caps_crossed", "latency_first_byte_ms", "latency_ms", "bytes_in", "bytes_out",
 }  # fmt: skip
@@ -136,6 +140,7 @@ async def test_line_says_who_what_where_how_much_and_how_long(audit: Opener) -> 
         "status": 200,
         "error": None,
         "outcome": "served",
+        "content_rules": [],
         "dedup": False,
         "tokens_in": 100,
         "tokens_out": 50,
@@ -350,3 +355,23 @@ def test_settings_that_cannot_work_are_refused(settings: dict[str, Any]) -> None
     """At start."""
     with pytest.raises(ValidationError):
         AuditSettings(**settings)
+
+
+async def test_content_that_rules_took_away_is_not_kept(audit: Opener) -> None:
+    """With content rules the line holds what went out, not what the upstream sent, and no refused request."""
+    async with audit(content=True) as running:
+        seen = exchange()
+        seen.call = DIALECTS["openai.chat"].parse(b'{"model":"m","messages":[{"role":"user"}],"stream":true}')
+        seen.policy = Policy(content=(PATTERNS["api_keys"],))
+        sent = b'data: {"choices":[{"index":0,"delta":{"content":"[gone]"}}]}\n\n'
+        answer = Response(200, Headers(), stream=Chunks(b"data: secret\n\n"), sse=True)
+        answer.transforms.append(lambda _: sent)
+        response = await running.plugin(seen, Rest([answer]))
+        piece = await response.pull()
+        for transform in response.transforms:
+            piece = transform(piece)
+        seen.finish(Finish.SERVED)
+        (line,) = await running.lines()
+
+    assert piece == sent
+    assert (line["request"], line["answer"]) == (None, "[gone]")

@@ -27,6 +27,7 @@ CHAIN: list[str | dict[str, Any]] = [
     "identity",
     "catalogue",
     "team_policy",
+    "content_rules",
     "key_limit",
     "byo",
     "cost_preview",

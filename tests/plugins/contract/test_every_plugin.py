@@ -12,10 +12,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import ValidationError
 
-from proxy import discovery
+from proxy import discovery, shipped
 from proxy.chain import PRICED_FACTS, ChainError, check, compose
 from proxy.dialects import DIALECTS
 from proxy.exchange import Exchange, Finish, Response
@@ -30,7 +31,12 @@ from proxy.upstreams.health import UpstreamStates
 from tests.support.fakes import KEY, FakeClock, Log, Rest, exchange, generation, identity
 from tests.support.ledger import MemoryLedger
 
-NAMES = discovery.built_in()
+CHAIN = [
+    entry if isinstance(entry, str) else next(iter(entry))
+    for entry in yaml.safe_load((shipped.folder() / "config.yaml").read_text())["chain"]
+]
+NAMES = sorted(discovery.built_in(), key=lambda name: CHAIN.index(name) if name in CHAIN else len(CHAIN))
+"""In the order of the shipped chain: within a stage it decides."""
 BODY = b'{"model":"gpt-4o","messages":[{"role":"user","content":"CANARY-PROMPT"}]}'
 ANSWER = (
     b'{"id":"c","object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":'
@@ -140,7 +146,7 @@ def test_the_chain_of_all_of_them_stands() -> None:
     """Those that the shipped configuration names are there, and their facts fit."""
     assert {
         "audit", "byo", "catalogue", "conceal", "cors", "cost_preview", "dedup", "identity", "ip_limit", "key_limit",
-        "metering", "pricing", "routing", "spend_caps", "team_policy",
+        "metering", "pricing", "routing", "spend_caps", "team_policy", "content_rules",
     } <= set(NAMES)  # fmt: skip
     check([_bare(discovery.find(name)) for name in NAMES])
 
@@ -228,7 +234,7 @@ async def test_it_serves_with_its_defaults_and_provides_its_facts(bench: Bench) 
 async def test_an_exception_in_it_fails_closed(bench: Bench) -> None:
     """500 in the envelope with the request id, the rest of the chain not called, the fault in the log."""
     seen, rest = bench.exchange(), Rest()
-    for fact in ("request", "origin", "identity", "model", "call", "route"):
+    for fact in ("request", "origin", "identity", "policy", "model", "call", "route"):
         setattr(seen, fact, Poison())
     response = await compose([bench.plugin], rest, bench.log)(seen)
     raised = seen.finish(Finish.FAILED)
