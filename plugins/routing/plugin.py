@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 from plugins.routing.answers import RETRY_AFTER_SECONDS, exhausted, withhold_usage
 from plugins.routing.attempts import Admitted
 from plugins.routing.conversations import Conversations, conversation_of
-from plugins.routing.refusals import all_closed_off, no_machine, of_consortium
+from plugins.routing.refusals import all_closed_off, no_machine, of_consortium, own_key_refused
 from plugins.routing.search import Means, Search
 from plugins.routing.selection import preferred, ranked
 from plugins.routing.settings import RoutingSettings
@@ -111,6 +111,10 @@ class RoutingPlugin(Plugin[RoutingSettings]):
             return response
         if tried.outcome == "status" and (own or response.status in CALLERS_FAULT):
             return response
+        if model.byo and tried.outcome == "status":
+            refused = own_key_refused(model, tried.candidate, response.status)
+            if refused is not None:
+                raise refused
         if of_consortium(model, model.candidates) and (tried.outcome != "status" or response.status >= 500):
             raise no_machine(model, model.candidates, exchange.generation, RETRY_AFTER_SECONDS)
         raise exhausted(exchange, response, tried)

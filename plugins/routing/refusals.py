@@ -23,7 +23,7 @@ def all_closed_off(
             f"The upstream is rate limiting '{model.name}'. Wait, then try again.",
             retry_after_seconds=seconds,
         )
-    lane = _lane(generation, model)
+    lane = None if model.byo else _lane(generation, model)
     instead = "" if lane is None else f"Use '{lane}', which picks a different upstream, or wait. "
     return Refusal(
         "upstream_circuit_open",
@@ -31,6 +31,25 @@ def all_closed_off(
         f"It is tried again in {seconds:.0f} s.",
         retry_after_seconds=seconds,
     )
+
+
+def own_key_refused(model: Model, candidate: Candidate, status: int) -> Refusal | None:
+    """What only the owner of a registered upstream key can mend; None for any other status."""
+    if status in (401, 403):
+        problem = (
+            f"The provider refused the key that your team registered for '{model.name}'. Put a working one in its "
+            "place: POST /v1/byo/keys/rotate."
+        )
+    elif status == 402:
+        problem = f"The provider behind '{model.name}' wants your account there paid before it goes on."
+    elif status == 404:
+        problem = (
+            f"The provider behind '{model.name}' knows no model '{candidate.upstream_model}', or not under this key. "
+            "Remove the alias and register it again with the provider's name of the model."
+        )
+    else:
+        return None
+    return Refusal("upstream_error", problem, param="model", details={"upstream_status": status})
 
 
 def of_consortium(model: Model, candidates: Sequence[Candidate]) -> bool:

@@ -43,6 +43,8 @@ def verdict(tried: Try, response: Response) -> Verdict:
         return Verdict.LIMITED if asked_seconds(response) else Verdict.FAILED
     if response.status in CALLERS_FAULT:
         return Verdict.HEALTHY
+    if response.status == 401 and tried.candidate.endpoint is not None:
+        return Verdict.SILENT  # A customer's own key: its owner is told so, and no circuit hides it.
     return Verdict.SILENT if response.status in EITHERS_FAULT else Verdict.FAILED
 
 

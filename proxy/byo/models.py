@@ -78,6 +78,8 @@ def _listed(registration: Registration, generation: Generation) -> tuple[Model, 
 
 def _endpoint(registration: Registration, secret: str, generation: Generation) -> Upstream:
     name = f"{CUSTOMER_PREFIX}{registration.id}"
+    if registration.rotated_ms is not None:
+        name += f".{registration.rotated_ms}"  # Another key begins with a closed circuit and its own connections.
     if registration.upstream is None:
         return _own(registration, name, secret, generation)
     configured = generation.upstream(registration.upstream)

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any, Final
 
 from proxy.clock import Clock
+from proxy.upstreams.api import CUSTOMER_PREFIX
 from proxy.upstreams.breakers import BreakerSettings, CircuitBreaker, CircuitState
 from proxy.upstreams.latency import PeakLatency, Recent
 
@@ -20,6 +21,8 @@ _SMOOTHING = 0.1
 CANDIDATES_MAX: Final = 20_000
 """(upstream, model) pairs remembered; of more, the oldest whose circuit is closed are forgotten."""
 EVICTION_LOOKS_MAX: Final = 64
+CUSTOMERS: Final = "byo"
+"""Under this name the outcomes of all customers' own upstreams are counted."""
 FAILURE_SECONDS: Final = 1.0
 """A failure weighs in the moving peak like an answer after this long: failing fast is no speed."""
 
@@ -156,7 +159,12 @@ class UpstreamStates:
         self._in_flight = in_flight
 
     def record(self, upstream: str, outcome: str, latency: float) -> None:
-        """One finished attempt; `latency` in seconds. Every outcome but "served" counts as an error."""
+        """One finished attempt; `latency` in seconds. Every outcome but "served" counts as an error.
+
+        Customers' own upstreams share one state, since they come and go: it decides nothing.
+        """
+        if upstream.startswith(CUSTOMER_PREFIX):
+            upstream = CUSTOMERS
         state = self._states.get(upstream)
         if state is None:
             state = self._states[upstream] = UpstreamState()

@@ -81,6 +81,13 @@ def test_each_registration_is_an_upstream_of_its_own() -> None:
     assert endpoint_of(second).name == "byo:ba9876543210"
 
 
+def test_a_rotated_key_begins_anew() -> None:
+    """What failed with the old key opened no circuit of the new one, and left it no connection."""
+    under = configured()
+    one = replace(registered(under), rotated_ms=1_700_000_060_000)
+    assert endpoint_of(model_of(one, SECRET, under)).name == "byo:0123456789ab.1700000060000"
+
+
 def test_a_base_url_is_dialled_under_guard() -> None:
     """And few connections; what it may be told of us is that we are a proxy."""
     under = configured()
