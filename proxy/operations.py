@@ -49,5 +49,5 @@ UNMETERED: Final = Operation("unmetered", Target.UNMETERED)
 PLAIN: Final = Operation("plain", Target.PLAIN)
 WEBSOCKET: Final = Operation("websocket", Target.WEBSOCKET, body_bytes_max=0)
 
-BY_NAME: Final = {op.name: op for op in (CHAT, EMBEDDINGS, MESSAGES, MODELS)}
+BY_NAME: Final = {op.name: op for op in (CHAT, EMBEDDINGS, MESSAGES, RESPONSES, MODELS)}
 """The operations a path of policies/capture.yaml may be mapped to."""

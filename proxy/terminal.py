@@ -68,8 +68,8 @@ class Terminal:
         if not _own_credential(exchange):
             raise Refusal(
                 "path_not_allowed",
-                "Only chat completions, embeddings, messages and models are served with a Tollway key: other paths "
-                "of a provider are not metered. Send your own provider key to use them.",
+                "Only chat completions, embeddings, messages, responses and models are served with a Tollway key: "
+                "other paths of a provider are not metered. Send your own provider key to use them.",
             )
         if target is Target.WEBSOCKET:
             return self._websocket(exchange)

@@ -14,7 +14,7 @@ from proxy.config.schema import CapturedHost
 from proxy.errors import Refusal
 from proxy.exchange import ListenerKind
 from proxy.operation_table import KnownPath, OperationTable, Resolution
-from proxy.operations import CHAT, EMBEDDINGS, LOCAL, MESSAGES, MODELS, PREFLIGHT, UNMETERED, Operation
+from proxy.operations import CHAT, EMBEDDINGS, LOCAL, MESSAGES, MODELS, PREFLIGHT, RESPONSES, UNMETERED, Operation
 from proxy.paths import MODEL
 
 CAPTURE = load_generation(shipped.folder() / "config.yaml", environment={}).capture
@@ -45,6 +45,7 @@ def code(method: str, path: str, captured: CapturedHost | None = None, kind: Lis
         ("POST", "/v1/embeddings/text-embedding-3-small", EMBEDDINGS, "text-embedding-3-small"),
         ("POST", "/v1/messages", MESSAGES, None),
         ("POST", "/v1/messages/claude-sonnet-4-5", MESSAGES, "claude-sonnet-4-5"),
+        ("POST", "/v1/responses", RESPONSES, None),
         ("GET", "/v1/models", MODELS, None),
         ("HEAD", "/v1/models", MODELS, None),
         ("GET", "/v1/models/vendor/model", MODELS, "vendor/model"),
@@ -62,7 +63,7 @@ def test_what_a_reverse_listener_knows(method: str, path: str, operation: Operat
 def test_unknown_paths_are_not_found() -> None:
     """On every listener of ours; on the admin listener priced paths too."""
     assert code("GET", "/nope") == "not_found"
-    assert code("POST", "/v1/responses") == "not_found"
+    assert code("POST", "/v1/completions") == "not_found"
     assert code("POST", "/v1/chat/completions", kind=ADMIN) == "not_found"
     assert code("POST", "/v1/chat/completions", kind=REGULAR) == "not_found"
     assert code("OPTIONS", "*") == "not_found"
@@ -96,7 +97,12 @@ def test_other_operations_of_a_provider_are_not_models(path: str) -> None:
 
 def test_other_paths_of_a_captured_host_are_unmetered() -> None:
     """And what is only read of a priced one: stored completions."""
-    for method, path in (("POST", "/v1/responses"), ("GET", "/v1/files/f%20x"), ("GET", "/v1/chat/completions")):
+    for method, path in (
+        ("POST", "/v1/responses/resp_1/cancel"),
+        ("GET", "/v1/responses/resp_1"),
+        ("GET", "/v1/files/f%20x"),
+        ("GET", "/v1/chat/completions"),
+    ):
         assert TABLE.resolve(method, path, OPENAI, REGULAR) == Resolution(UNMETERED)
     assert code("PUT", "/v1/chat/completions", OPENAI, REGULAR) == "method_not_allowed"
     assert code("post", "/v1/chat/completions", OPENAI, REGULAR) == "method_not_allowed"

@@ -111,7 +111,7 @@ class ModelEntry(Strict):
         default=4096, description="A client's larger limit is lowered to this; absent in a lane: its members' largest."
     )
     operations: tuple[str, ...] = Field(
-        default=("chat.completions",), min_length=1, description="chat.completions, embeddings, messages."
+        default=("chat.completions",), min_length=1, description="chat.completions, embeddings, messages, responses."
     )
     capabilities: tuple[Capability, ...] | None = Field(
         default=None, description="What it can do: tools, vision, json_schema, streaming; absent: all."

@@ -8,8 +8,9 @@ from proxy.dialects.anthropic_messages import AnthropicMessages
 from proxy.dialects.base import Dialect
 from proxy.dialects.openai_chat import OpenAIChat
 from proxy.dialects.openai_embeddings import OpenAIEmbeddings
+from proxy.dialects.openai_responses import OpenAIResponses
 
-_ALL: Final[tuple[Dialect, ...]] = (OpenAIChat(), OpenAIEmbeddings(), AnthropicMessages())
+_ALL: Final[tuple[Dialect, ...]] = (OpenAIChat(), OpenAIEmbeddings(), OpenAIResponses(), AnthropicMessages())
 
 DIALECTS: Final[dict[str, Dialect]] = {dialect.name: dialect for dialect in _ALL}
 """`Operation.dialect` names one of these."""

@@ -26,8 +26,13 @@ CLIENT_TOOL_TOKENS: Final = 1024
 SCHEMA_TOKENS: Final = 256
 """Instructions around a schema for the output."""
 
-_RENDERED_ANEW: Final = ("tools", "functions", "response_format", "output_config")
+_RENDERED_ANEW: Final = ("tools", "functions", "response_format", "output_config", "text")
 """Members that a provider shows to the model in a form of its own, taken as at most twice their bytes."""
+
+_HOLDS_PARTS: Final = {
+    None: "content", "message": "content", "function_call_output": "output", "custom_tool_call_output": "output",
+}  # fmt: skip
+"""Type of a response's item -> the member that may hold images."""
 
 
 def input_bound(call: Call, *, image_tokens_max: int | None) -> int | None:
@@ -48,8 +53,14 @@ def input_bound(call: Call, *, image_tokens_max: int | None) -> int | None:
     if tools and call.dialect == "anthropic.messages":
         tokens += CLIENT_TOOL_TOKENS * sum([tool.get("type", "custom") != "custom" for tool in tools])
     if call.images:
-        tokens += call.images * (image_tokens_max or 0) - _image_bytes(document["messages"])
+        given = _responses_parts(document["input"]) if call.dialect == "openai.responses" else document["messages"]
+        tokens += call.images * (image_tokens_max or 0) - _image_bytes(given)
     return tokens
+
+
+def _responses_parts(items: list[dict[str, Any]]) -> list[Any]:
+    """The contents in which a response's images were counted."""
+    return [item.get(_HOLDS_PARTS.get(item.get("type"), "")) for item in items]
 
 
 def _embedded(call: Call) -> int:
@@ -69,8 +80,8 @@ def _image_bytes(value: Any) -> int:
     if not isinstance(value, dict):
         return 0
     image = value.get("image_url")
-    if isinstance(image, dict):
-        url = image.get("url")
+    if image is not None:
+        url = image.get("url") if isinstance(image, dict) else image
         return len(url) if isinstance(url, str) and url.startswith("data:image/") and url.isascii() else 0
     source = value.get("source")
     if value.get("type") == "image" and isinstance(source, dict):

@@ -49,15 +49,22 @@ TOOL_TOKENS: Final = 8
 """OpenAI's wrapping of one tool, whose schema it shows as a type definition, shorter than its JSON."""
 
 
-_COUNTED_APART: Final = frozenset({"messages", "system", "tools", "functions", "response_format", "output_config"})
+_SCHEMAS: Final = ("response_format", "output_config", "text")
+"""Members that may hold a schema for the output, `text` in a response's request only."""
+_APART: Final = frozenset({"messages", "system", "tools", "functions", "response_format", "output_config"})
+_APART_OF_RESPONSES: Final = frozenset({"input", "tools", "text"})
+"""Counted each in its own way."""
 _NOT_SHOWN: Final = frozenset(
     {
-        "cache_control", "function_call", "logit_bias", "metadata", "modalities", "model", "prompt_cache_key",
-        "prompt_cache_retention", "reasoning", "reasoning_effort", "safety_identifier", "service_tier", "stop",
-        "stop_sequences", "stream_options", "thinking", "tool_choice", "user", "verbosity",
+        "cache_control", "function_call", "include", "logit_bias", "metadata", "modalities", "model",
+        "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "reasoning", "reasoning_effort",
+        "safety_identifier", "service_tier", "stop", "stop_sequences", "stream_options", "thinking", "tool_choice",
+        "truncation", "user", "verbosity",
     }
 )  # fmt: skip
 """Members that no model reads. Any other (`documents`, say) may be put into the prompt and is counted as if it were."""
+_TEXT_PARTS: Final = frozenset({"text", "input_text", "output_text"})
+_IMAGE_PARTS: Final = frozenset({"image_url", "image", "input_image"})
 
 
 def count(text: str, encoding: str) -> int | None:
@@ -114,7 +121,7 @@ def count_call(call: Call, encoding: str, *, image_tokens_max: int | None = None
         return None
     if len(call.body) > 4 * TEXT_CHARS_MAX:
         return None
-    pieces, tokens = _embedded(call.document) if call.dialect == "openai.embeddings" else _spoken(call.document)
+    pieces, tokens = _embedded(call.document) if call.dialect == "openai.embeddings" else _spoken(call)
     if sum(map(len, pieces)) > TEXT_CHARS_MAX:
         return None
     vocabulary = encoding_of(encoding)
@@ -133,10 +140,12 @@ def _embedded(document: dict[str, Any]) -> tuple[list[str], int]:
     return [], len(given) if isinstance(given[0], int) else sum(map(len, given))
 
 
-def _spoken(document: dict[str, Any]) -> tuple[list[str], int]:
+def _spoken(call: Call) -> tuple[list[str], int]:
+    document = call.document
+    turns, apart = ("input", _APART_OF_RESPONSES) if call.dialect == "openai.responses" else ("messages", _APART)
     pieces: list[str] = []
     tokens = PRIMING_TOKENS
-    for message in document["messages"]:
+    for message in _turns(document.get(turns)):
         tokens += MESSAGE_TOKENS
         if "name" in message:
             tokens += NAME_TOKENS
@@ -149,11 +158,18 @@ def _spoken(document: dict[str, Any]) -> tuple[list[str], int]:
             tokens += TOOLS_TOKENS + TOOL_TOKENS * len(tools)
             pieces.append(orjson.dumps(tools).decode())
     for key, value in document.items():
-        if key not in _COUNTED_APART and key not in _NOT_SHOWN and isinstance(value, (str, list, dict)):
+        if key not in apart and key not in _NOT_SHOWN and isinstance(value, (str, list, dict)):
             _collect(value, pieces)
-    schemas = (document.get("response_format"), document.get("output_config"))
+    schemas = [document.get(key) for key in _SCHEMAS if key in apart]
     pieces += [orjson.dumps(schema).decode() for schema in schemas if schema]
     return pieces, tokens
+
+
+def _turns(given: Any) -> list[dict[str, Any]]:
+    """Messages or items; the one that a plain text is. A prompt kept by the provider may stand in their place."""
+    if isinstance(given, str):
+        return [{"role": "user", "content": given}]
+    return given or []
 
 
 def _collect(value: Any, pieces: list[str]) -> None:
@@ -167,11 +183,11 @@ def _collect(value: Any, pieces: list[str]) -> None:
 
 def _collect_part(part: Any, pieces: list[str]) -> None:
     kind = part.get("type") if isinstance(part, dict) else None
-    if kind == "text" and isinstance(part.get("text"), str):
+    if kind in _TEXT_PARTS and isinstance(part.get("text"), str):
         pieces.append(part["text"])
     elif kind == "tool_result":
         _collect(part.get("content"), pieces)
-    elif kind not in ("image_url", "image"):
+    elif kind not in _IMAGE_PARTS:
         pieces.append(part if isinstance(part, str) else orjson.dumps(part).decode())
 
 

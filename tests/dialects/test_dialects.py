@@ -43,6 +43,15 @@ WORDS = st.sampled_from(
         "output_tokens",
         "input_tokens",
         "iterations",
+        "response",
+        "response.completed",
+        "response.failed",
+        "response.output_text.delta",
+        "output",
+        "output_index",
+        "input_image",
+        "input_text",
+        "encrypted_content",
         "cache_creation",
         "message_start",
         "message_delta",
@@ -87,6 +96,11 @@ MEMBERS = st.sampled_from(
         "response_format",
         "prediction",
         "metadata",
+        "instructions",
+        "max_output_tokens",
+        "reasoning",
+        "text",
+        "prompt",
     ]
 )
 ROLE = st.fixed_dictionaries({"role": st.just("user")}, optional={"content": VALUE, "type": VALUE, "source": VALUE})
@@ -175,6 +189,8 @@ def test_a_call_keeps_the_very_bytes() -> None:
         ("openai.chat", "to\u212aens", None),
         ("openai.chat", "X-Custom", None),
         ("openai.embeddings", "Input", "input"),
+        ("openai.responses", "Max_Output_Tokens", "max_output_tokens"),
+        ("openai.responses", "Input", "input"),
         ("anthropic.messages", "maxTokens", "max_tokens"),
         ("anthropic.messages", "max_to\u212aens", "max_tokens"),
         ("anthropic.messages", "MCP_servers", "mcp_servers"),
@@ -182,7 +198,11 @@ def test_a_call_keeps_the_very_bytes() -> None:
 )
 def test_a_member_that_decides_has_one_spelling(name: str, key: str, meant: str | None) -> None:
     """Servers whose JSON parser folds case, or takes camelCase, would go by a value that was not priced."""
-    given = {"input": "x"} if name == "openai.embeddings" else {"messages": [{"role": "user", "content": "x"}]}
+    given = (
+        {"input": "x"}
+        if name in ("openai.embeddings", "openai.responses")
+        else {"messages": [{"role": "user", "content": "x"}]}
+    )
     body = orjson.dumps({"model": "m", **given, key: 1})
     if meant is None:
         assert DIALECTS[name].parse(body).document[key] == 1

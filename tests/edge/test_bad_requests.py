@@ -158,7 +158,8 @@ def test_other_spellings_of_a_priced_path_are_refused(edge: World, key: str, pat
     [
         ("GET", "/v1/chat/completions", 405),
         ("DELETE", "/v1/models", 405),
-        ("POST", "/v1/responses", 404),
+        ("GET", "/v1/responses", 405),
+        ("GET", "/v1/responses/resp_1", 404),
         ("POST", "/", 404),
         ("GET", "/v1/files", 404),
         ("PUT", "/v1/chat/completions", 405),

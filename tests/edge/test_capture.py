@@ -326,7 +326,7 @@ async def test_our_key_astray_stays_here(ways: Ways, dial: Dialler) -> None:
     ("method", "path"),
     [
         ("POST", "/v1/files"),
-        ("POST", "/v1/responses"),
+        ("POST", "/v1/responses/resp_1/cancel"),
         ("POST", "/v1/images/generations"),
         ("DELETE", "/v1/files/f1"),
         ("GET", "/v1/batches?limit=2"),
@@ -449,11 +449,11 @@ async def test_models_are_the_providers_with_its_key_and_ours_with_ours(ways: Wa
         return {model["id"] for model in answer.json["data"]}
 
     theirs = await models(OWN)
-    assert "gpt-5" in theirs and "claude-sonnet" not in theirs
+    assert "gpt-5-mini" in theirs and "claude-sonnet" not in theirs
     assert ways.provider.requests[-1].header("authorization") == f"Bearer {OWN_OPENAI_KEY}"
     count = len(ways.provider.requests)
     ours = await models(f"Authorization: Bearer {ways.key}")
-    assert "claude-sonnet" in ours and "gpt-5" not in ours
+    assert "claude-sonnet" in ours and "gpt-5-mini" not in ours
     assert len(ways.provider.requests) == count
 
 

@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from tests.peers import anthropic_format, openai_format
+from tests.peers import anthropic_format, openai_format, responses_format
 from tests.peers.answers import Answer, encode
 from tests.peers.behaviour import Behaviour, Fault
 from tests.peers.canaries import plant
@@ -282,6 +282,8 @@ class ScriptedProvider:
             return anthropic_format.count_tokens(request)
         if kind == "messages":
             return anthropic_format.messages(request, behaviour)
+        if kind == "responses":
+            return responses_format.responses(request, behaviour)
         return (openai_format.embeddings if kind == "embeddings" else openai_format.chat)(request, behaviour)
 
     def _authorised(self, seen: SeenRequest, anthropic: bool) -> bool:
@@ -314,6 +316,7 @@ def _kind(seen: SeenRequest) -> str:
         ("/embeddings", "embeddings"),
         ("/messages", "messages"),
         ("/messages/count_tokens", "count_tokens"),
+        ("/responses", "responses"),
     ):
         if path.endswith(suffix):
             return kind

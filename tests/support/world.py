@@ -58,6 +58,16 @@ MODELS: dict[str, Any] = {
         "encoding": "o200k_base",
         "image_tokens_max": 1500,
     },
+    "gpt-5": {
+        "candidates": ["openai"],
+        "price": {"input": "1.25", "output": "10", "cached_input": "0.125"},
+        "context": 400_000,
+        "output_default": 1000,
+        "output_max": 128_000,
+        "operations": ["chat.completions", "responses"],
+        "encoding": "o200k_base",
+        "image_tokens_max": 1500,
+    },
     "fallback": {
         "candidates": [{"upstream": "dead", "model": "gpt-4o"}, {"upstream": "openai", "model": "gpt-4o"}],
         "price": GPT_4O_PRICE,
@@ -102,7 +112,12 @@ CAPTURE: dict[str, Any] = {
         "upstream": "openai",
         "credential_headers": ["authorization"],
         "base_path": "/v1",
-        "paths": {"/chat/completions": "chat.completions", "/embeddings": "embeddings", "/models": "models"},
+        "paths": {
+            "/chat/completions": "chat.completions",
+            "/responses": "responses",
+            "/embeddings": "embeddings",
+            "/models": "models",
+        },
     },
     "anthropic": {
         "hosts": ["api.anthropic.com"],
