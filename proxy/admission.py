@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from proxy.catalogue import JSON_SCHEMA, STREAMING, TOOLS, VISION, Candidate, Model
 from proxy.dialects.base import Call
@@ -12,6 +12,8 @@ from proxy.policy import Policy, denied_model
 Candidates = tuple[Candidate, ...]
 
 _NEEDS_NOTHING: Final[frozenset[str]] = frozenset()
+_FORMATS: Final = ("response_format", "output_config", "text")
+"""Where a call asks for a form of the answer: chat completions; messages and responses, there under `format`."""
 _PARAMS: Final = {TOOLS: "tools", VISION: "messages", JSON_SCHEMA: "response_format", STREAMING: "stream"}
 _WORDS: Final = {
     TOOLS: "call tools",
@@ -31,7 +33,7 @@ def needs(call: Call) -> frozenset[str]:
         found.append(TOOLS)
     if call.images:
         found.append(VISION)
-    if _wants_schema(document.get("response_format")) or _wants_schema(_format(document.get("output_config"))):
+    if any(_wants_schema(document, member) for member in _FORMATS):
         found.append(JSON_SCHEMA)
     return frozenset(found) if found else _NEEDS_NOTHING
 
@@ -86,10 +88,10 @@ def with_room(candidates: Candidates, model: Model, input_tokens: int, output_to
     return candidates if len(found) == len(candidates) else tuple(found)
 
 
-def _wants_schema(form: object) -> bool:
+def _wants_schema(document: dict[str, Any], member: str) -> bool:
+    form = document.get(member)
+    if form is None:
+        return False
+    if isinstance(form, dict) and member != "response_format":
+        form = form.get("format")
     return isinstance(form, dict) and form.get("type") == "json_schema"
-
-
-def _format(config: object) -> object:
-    """Anthropic's place for it: output_config.format."""
-    return config.get("format") if isinstance(config, dict) else None

@@ -7,6 +7,7 @@ from proxy.catalogue import Model
 from proxy.dialects.base import Call
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Response
+from proxy.operations import EMBEDDINGS
 from proxy.plugin import Next, Plugin, PluginSettings, Stage
 from proxy.policy import NO_RULES
 from proxy.pricing import tokens
@@ -44,12 +45,24 @@ async def _admitted(exchange: Exchange, model: Model, call: Call) -> Quote:
     images = image_bound(model, candidates) if call.images else None
     if call.images and images is None:
         return found
-    count = await tokens.count_call_async(call, _encoding(model, candidates), image_tokens_max=images)
+    count = await _length(call, _encoding(model, candidates), images)
     if count is not None:
         fitting = with_room(candidates, model, count, found.output_tokens)
     if not fitting:
-        raise _too_long(model, candidates, count)
+        raise _too_long(model, call, candidates, count)
     return found if len(fitting) == len(candidates) else narrowed(found, model, call, fitting)
+
+
+async def _length(call: Call, encoding: str, image_tokens_max: int | None) -> int | None:
+    """Tokens that must fit into a context: all of the input, but of embeddings, each of which has a context of its own,
+    the longest. None: too long to be counted.
+    """
+    if call.dialect != EMBEDDINGS.dialect:
+        return await tokens.count_call_async(call, encoding, image_tokens_max=image_tokens_max)
+    given = call.document["input"]
+    inputs = given if isinstance(given, list) and not isinstance(given[0], int) else [given]
+    longest = max(inputs, key=lambda one: len(one.encode() if isinstance(one, str) else one))
+    return len(longest) if isinstance(longest, list) else await tokens.count_async(longest, encoding)
 
 
 def _encoding(model: Model, candidates: Candidates) -> str:
@@ -58,14 +71,14 @@ def _encoding(model: Model, candidates: Candidates) -> str:
     return model.encoding or next(known, tokens.FALLBACK_ENCODING)
 
 
-def _too_long(model: Model, candidates: Candidates, count: int | None) -> Refusal:
+def _too_long(model: Model, call: Call, candidates: Candidates, count: int | None) -> Refusal:
     """Past its context a model refuses, or charges dearer rates than ours: only a count can tell bytes from tokens."""
     longest = max(model.context_of(candidate) for candidate in candidates)
     return Refusal(
         "context_length_exceeded",
         f"The input is {'too long to be counted' if count is None else f'about {count} tokens'}; "
         f"'{model.name}' takes {longest}. Shorten it.",
-        param="messages",
+        param="input" if "input" in call.document else "messages",
     )
 
 

@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 
 from plugins.pricing.plugin import PricingPlugin
+from proxy.catalogue import Candidate
 from proxy.dialects import DIALECTS
 from proxy.errors import Refusal
 from proxy.exchange import Exchange
+from proxy.operations import EMBEDDINGS
 from proxy.plugin import PluginSettings
+from proxy.policy import Policy, Rules, ScopedRules
+from proxy.pricing.rates import Rates
 from tests.support.fakes import CHAT_BODY, Rest, exchange, generation, identity, model
 
 
@@ -61,6 +65,75 @@ async def test_own_provider_key_is_quoted_nothing_and_its_list_cost() -> None:
     unpriced = resolved(own=True, rates=None)
     await price(unpriced)
     assert unpriced.quote is not None and unpriced.quote.list is None and not unpriced.quote.bounded
+
+
+def lane(*candidates: Candidate, **changes: Any) -> dict[str, Any]:
+    return {"candidates": candidates, "lane": True, "encoding": None, **changes}
+
+
+async def test_admissible_candidates_stand_in_the_quote() -> None:
+    """Those that can do what the call needs, in the file's order."""
+    able, unable = Candidate("a", "m"), Candidate("b", "m", capabilities=frozenset())
+    seen = resolved({**CHAT_BODY, "stream": True}, **lane(unable, able))
+    await price(seen)
+    assert seen.quote is not None and seen.quote.candidates == (able,)
+    with pytest.raises(Refusal) as refused:
+        await price(resolved({**CHAT_BODY, "stream": True}, **lane(unable)))
+    assert (refused.value.status, refused.value.param) == (400, "stream")
+
+
+async def test_denied_members_are_not_admissible() -> None:
+    """A rule against a model counts where a lane would serve it, too."""
+    seen = resolved(**lane(Candidate("a", "m", model="cheap"), Candidate("b", "m", model="good")))
+    rules = ScopedRules("team", "default", Rules(models_denied=("cheap",)))
+    seen.policy = Policy((rules,), restricts_models=True)
+    await price(seen)
+    assert seen.quote is not None and [one.model for one in seen.quote.candidates] == ["good"]
+
+
+async def test_long_input_goes_to_those_that_take_it_by_count() -> None:
+    """Where bytes do not fit, tokens are counted once; what the largest does not take is refused."""
+    small, large = Candidate("a", "m", context_tokens=2_000), Candidate("b", "m", context_tokens=7_000)
+    for body, admitted in (
+        ({**CHAT_BODY, "max_tokens": 10, "messages": [{"role": "user", "content": " " * 20_000}]}, (small, large)),
+        ({**CHAT_BODY, "max_tokens": 10, "messages": [{"role": "user", "content": "one two " * 2_500}]}, (large,)),
+    ):
+        seen = resolved(body, **lane(small, large, context_tokens=7_000))
+        await price(seen)
+        assert seen.quote is not None and seen.quote.candidates == admitted
+    body = {**CHAT_BODY, "messages": [{"role": "user", "content": "one two " * 5_000}]}
+    with pytest.raises(Refusal) as refused:
+        await price(resolved(body, **lane(small, large, context_tokens=7_000)))
+    assert (refused.value.code, "takes 7000" in refused.value.message) == ("context_length_exceeded", True)
+
+
+async def test_a_customers_own_model_needs_no_price() -> None:
+    """Charged nothing; its list cost is said where it is known."""
+    seen = resolved(rates=Rates(0, 0), byo=True)
+    await price(seen)
+    assert seen.quote is not None and (seen.quote.charged, seen.quote.list) == (0, None)
+
+
+async def test_every_input_of_an_embeddings_request_has_the_context_for_itself() -> None:
+    """A batch may be longer than the context, none of its inputs may."""
+    for given, fits in (
+        (["one two " * 100] * 50, True),
+        (["one two " * 1_500], False),
+        ("one two " * 1_500, False),
+        ([[1] * 900] * 20, True),
+        ([[1] * 1_100], False),
+        ([1] * 1_100, False),
+    ):
+        seen = exchange(operation=EMBEDDINGS, body={"model": "gpt-4o", "input": given})
+        seen.identity, seen.model = identity(), model(context_tokens=1_000)
+        seen.call = DIALECTS["openai.embeddings"].parse(await seen.request.body(1 << 20))
+        if fits:
+            await price(seen)
+            assert seen.quote is not None
+        else:
+            with pytest.raises(Refusal) as refused:
+                await price(seen)
+            assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "input")
 
 
 async def test_input_beyond_the_context_is_refused_by_count_not_by_bytes() -> None:
