@@ -25,7 +25,7 @@ from proxy.clock import Clock, SystemClock
 from proxy.config.schema import Generation
 from proxy.connect_policy import CapturePolicy
 from proxy.driver import Driver, DriverLimits
-from proxy.endpoints import admin, bridge, public
+from proxy.endpoints import admin, bridge, credit, public
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Finish, ListenerKind, Response
 from proxy.keys import KeyStore
@@ -224,6 +224,7 @@ class Gateway:
                     ca_certificate=generation.ca_certificate,
                     reloader=lambda: self.reloader,
                 ),
+                credit.router(ledger=self.ledger, keys=self.keys, generation=lambda: self.generation, clock=self.clock),
             ],
         )
         terminal = Terminal(

@@ -55,8 +55,9 @@ PUBLIC: Final = (
     KnownPath("/v1/health", LOCAL, _READ),
 )
 ADMIN: Final = (
-    *(KnownPath(path, LOCAL, _READ) for path in ("/health", "/metrics", "/upstreams", "/ca.pem")),
+    *(KnownPath(path, LOCAL, _READ) for path in ("/health", "/metrics", "/upstreams", "/ca.pem", "/credit/balances")),
     KnownPath("/reload", LOCAL, _POST),
+    KnownPath("/credit/grants", LOCAL, _POST),
 )
 RESERVED: Final = frozenset({"/v1/messages/count_tokens", "/v1/messages/batches"})
 """Anthropic's other operations, which must not be taken for a model's name."""
