@@ -71,26 +71,28 @@ class SpendCapsPlugin(Plugin[SpendCapsSettings]):
         if identity is None or model is None or call is None or quote is None:
             return await call_next(exchange)
         purse = purse_of(identity, model, exchange.generation)
-        hold = await self._hold(Asked(exchange, identity, model, call, self._caps(exchange, identity), purse), quote)
+        caps = self._caps(exchange, identity, model)
+        hold = await self._hold(Asked(exchange, identity, model, call, caps, purse), quote)
         exchange.hold = hold
         exchange.on_finish(lambda reason: self._settle(exchange, hold, reason))
         for state in hold.soft_crossed:
             self._soft(exchange, state)
         return await call_next(exchange)
 
-    def _caps(self, exchange: Exchange, identity: Identity) -> dict[Cap, CapSetting]:
+    def _caps(self, exchange: Exchange, identity: Identity, model: Model) -> dict[Cap, CapSetting]:
+        """Those that count it: where the caller pays its provider itself, caps on list cost alone."""
         generation = exchange.generation
         zone = ZoneInfo(generation.file.time_zone)
         at_ms = self.services.clock.now_ms()
         found: dict[Cap, CapSetting] = {}
         for scope, scope_id, setting in caps_of(identity, generation):
-            if identity.provider_credential and setting.basis != Basis.LIST.value:
+            if (identity.provider_credential or model.byo) and setting.basis != Basis.LIST.value:
                 continue
             found[present(scope, scope_id, setting, at_ms, zone)] = setting
         return found
 
     async def _hold(self, asked: Asked, quote: Quote) -> Hold:
-        own = asked.identity.provider_credential
+        own = asked.identity.provider_credential or asked.model.byo
         limited = bool(asked.caps) or asked.purse is not None
         if limited and not quote.bounded:
             self.services.metrics.hold_failed("unbounded_cost")
