@@ -17,6 +17,7 @@ from proxy.exchange import Exchange, Response
 from proxy.identities import IdentityKind
 from proxy.operations import EMBEDDINGS
 from proxy.plugin import Next, Plugin, PluginSettings, Stage
+from proxy.tier_refusals import not_in_tier
 
 COMPARED_NAMES_MAX: Final = 100
 """Names that an unknown one is compared with, for a suggestion."""
@@ -106,7 +107,7 @@ class CataloguePlugin(Plugin[CatalogueSettings]):
                     f"The model '{name}' needs a Tollway key: the operator makes one with 'tollway keys create'.",
                 )
         elif known.tiers and identity.tier not in known.tiers:
-            raise _not_in_tier(exchange, identity.tier, name, known)
+            raise not_in_tier(exchange.generation, exchange.operation.name, identity.tier, name, known)
         return known
 
     def _own(self, exchange: Exchange, name: str) -> Model | None:
@@ -116,29 +117,6 @@ class CataloguePlugin(Plugin[CatalogueSettings]):
             return None
         found: Model | None = self.services.byo.model(identity.team, name)
         return found
-
-
-def _not_in_tier(exchange: Exchange, tier: str, name: str, model: Model) -> Refusal:
-    """Names the tiers that can call it, and a model that this tier can: a lane if there is one."""
-    generation, operation = exchange.generation, exchange.operation.name
-    able = [
-        other
-        for other in generation.models.values()
-        if operation in other.operations and not other.open and (not other.tiers or tier in other.tiers)
-    ]
-    lanes = [other for other in able if other.lane]
-    instead = f" or use {(lanes or able)[0].name}" if able else ""
-    upgrade = _tiers_text([one for one in generation.tiers if one in model.tiers], generation.tiers)
-    return Refusal(
-        "model_not_in_tier", f"Your tier ({tier}) cannot call '{name}'. Upgrade to {upgrade}{instead}.", param="model"
-    )
-
-
-def _tiers_text(able: list[str], tiers: tuple[str, ...]) -> str:
-    """pro+ where every later tier of the file can call it, too; else a list."""
-    if len(able) > 1 and tuple(able) == tiers[-len(able) :]:
-        return f"{able[0]}+"
-    return " or ".join(able)
 
 
 def _unavailable(exchange: Exchange, name: str) -> Refusal:

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from plugins.cost_preview.estimate import ESTIMATOR, Estimate, count_input, output_limit
 from plugins.cost_preview.rates import RatesCache, rates_by_side, usd
-from proxy.catalogue import Model
+from proxy.catalogue import BYO_PREFIX, Model
 from proxy.dialects import fields
 from proxy.dialects.json_scan import scan
 from proxy.endpoints.access import keyholder, tier_of
@@ -18,26 +18,30 @@ from proxy.endpoints.public import json_answer
 from proxy.errors import Refusal
 from proxy.exchange import Exchange
 from proxy.operations import CHAT
-from proxy.policy import NO_RULES, denied_model
+from proxy.policy import NO_RULES
 from proxy.pricing.money import Nano, usd_text
 from proxy.pricing.rates import Rates
+from proxy.tier_refusals import not_in_tier
 from proxy.usage import Usage
+from proxy.verdicts import denied_call
 
 _DECIDING = fields.spellings("model", "messages", "max_tokens", "max_completion_tokens")
 _FREE = Rates(0, 0)
 _BYO_NOTE = "This model is served with your own upstream key: your provider bills you for it, nothing is charged here."
 
 
-def router(rates: RatesCache) -> APIRouter:
-    """Both endpoints."""
+def router(rates: RatesCache, byo: Any) -> APIRouter:
+    """Both endpoints. `byo` gives the models that a team registered: `models(team)` and `model(team, name)`."""
     routes = APIRouter()
 
     @routes.get("/v1/cost-preview/rates")
     async def table(request: Request) -> Response:
         """Every model's rates, the catalogue of chat models, and which of all models the caller can call."""
         exchange: Exchange = request.scope[EXCHANGE]
+        identity = keyholder(exchange)
+        own = {} if identity is None else byo.models(identity.team)
         headers = {"cache-control": f"private, max-age={rates.seconds}", "vary": "authorization, x-api-key"}
-        return Response(rates.table(exchange), 200, headers, media_type="application/json")
+        return Response(rates.table(exchange, own), 200, headers, media_type="application/json")
 
     @routes.post("/v1/cost-preview")
     async def preview(request: Request) -> Response:
@@ -49,7 +53,7 @@ def router(rates: RatesCache) -> APIRouter:
         name = fields.model_of(document)
         if name is None:
             raise Refusal("invalid_request", "Say which model: the member 'model' is missing.", param="model")
-        model, rates = _allowed(exchange, name)
+        model, rates = _allowed(exchange, name, byo)
         counted = await count_input(messages, image_tokens_max=model.image_tokens_max)
         return json_answer(_preview(name, model, rates, Estimate.of(counted, limit)))
 
@@ -62,9 +66,12 @@ async def _document(request: Request) -> dict[str, Any]:
     return document
 
 
-def _allowed(exchange: Exchange, name: str) -> tuple[Model, Rates]:
+def _allowed(exchange: Exchange, name: str, byo: Any) -> tuple[Model, Rates]:
     """The model and what the caller would pay for it. Raises the Refusal that a chat completion would end with."""
+    identity = keyholder(exchange)
     model = exchange.generation.models.get(name)
+    if model is None and identity is not None and name.startswith(BYO_PREFIX):
+        model = byo.model(identity.team, name)
     if model is None or CHAT.name not in model.operations:
         problem = "There is no model" if model is None else "Chat completions are not served by"
         raise Refusal(
@@ -75,17 +82,14 @@ def _allowed(exchange: Exchange, name: str) -> tuple[Model, Rates]:
     rates = _FREE if model.byo else model.rates
     if rates is None:
         raise Refusal("model_not_available", f"The model '{name}' has no price and is not served.", param="model")
-    if keyholder(exchange) is None and not (model.open and exchange.origin.loopback):
+    if identity is None and not (model.open and exchange.origin.loopback):
         raise Refusal("invalid_api_key", f"The model '{name}' needs a Tollway key: send it as Bearer token.")
     tier = tier_of(exchange)
     if tier is not None and model.tiers and tier not in model.tiers:
-        raise Refusal(
-            "model_not_in_tier",
-            f"Your tier ({tier}) cannot call '{name}'. It is for {', '.join(sorted(model.tiers))}.",
-            param="model",
-        )
-    if denied_model(exchange.policy or NO_RULES, model.name) is not None:
-        raise Refusal("model_not_allowed", f"Your team's rules do not allow the model '{name}'.", param="model")
+        raise not_in_tier(exchange.generation, CHAT.name, tier, name, model)
+    denial = denied_call(exchange.policy or NO_RULES, model, (model.name,))
+    if denial is not None:
+        raise denial.refusal()
     return model, rates
 
 

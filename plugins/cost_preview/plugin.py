@@ -40,7 +40,7 @@ class CostPreviewPlugin(Plugin[CostPreviewSettings]):
 
     def router(self) -> APIRouter:
         """See the module's docstring."""
-        return api.router(self._rates)
+        return api.router(self._rates, self.services.byo)
 
 
 PLUGIN = CostPreviewPlugin

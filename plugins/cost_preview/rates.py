@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from operator import itemgetter
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ import orjson
 from proxy.catalogue import Model
 from proxy.clock import Clock
 from proxy.config.schema import Generation
-from proxy.endpoints.access import callable_models, tier_of
+from proxy.endpoints.access import is_callable, tier_of
 from proxy.exchange import Exchange
 from proxy.operations import CHAT
 from proxy.policy import NO_RULES
@@ -18,8 +19,8 @@ from proxy.pricing.rates import Rates, rate_text
 
 _REFUSED: Final = "Unknown models are refused (404 model_not_available)"
 
-_View = tuple[str | None, bool, tuple[tuple[str, str], ...]]
-"""All of a caller that the table depends on: tier, loopback, and the scopes whose rules name models."""
+_View = tuple[str | None, bool, tuple[tuple[str, str], ...], tuple[str, ...]]
+"""All of a caller that the table depends on: tier, loopback, the scopes whose rules name models, its own models."""
 
 
 class RatesCache:
@@ -32,18 +33,18 @@ class RatesCache:
         self._entries: dict[_View, tuple[float, bytes]] = {}
         self._generation: Generation | None = None
 
-    def table(self, exchange: Exchange) -> bytes:
-        """The JSON body for this caller."""
+    def table(self, exchange: Exchange, own: Mapping[str, Model]) -> bytes:
+        """The JSON body for this caller, whose team registered the models `own`."""
         if exchange.generation is not self._generation:
             self._generation = exchange.generation
             self._entries.clear()
-        view, now = _view(exchange), self._clock.monotonic()
+        view, now = _view(exchange, own), self._clock.monotonic()
         found = self._entries.get(view)
         if found is not None and now < found[0]:
             return found[1]
         if found is None and len(self._entries) >= self._entries_max:
             self._entries.clear()
-        body = orjson.dumps(_table(exchange))
+        body = orjson.dumps(_table(exchange, own))
         self._entries[view] = (now + self.seconds, body)
         return body
 
@@ -53,15 +54,15 @@ def usd(text: str) -> orjson.Fragment:
     return orjson.Fragment(text)
 
 
-def _view(exchange: Exchange) -> _View:
+def _view(exchange: Exchange, own: Mapping[str, Model]) -> _View:
     policy = exchange.policy or NO_RULES
     scopes = tuple((one.scope, one.scope_id) for one in policy.scopes) if policy.restricts_models else ()
-    return tier_of(exchange), exchange.origin.loopback, scopes
+    return tier_of(exchange), exchange.origin.loopback, scopes, tuple(own)
 
 
-def _table(exchange: Exchange) -> dict[str, Any]:
+def _table(exchange: Exchange, own: Mapping[str, Model]) -> dict[str, Any]:
     generation = exchange.generation
-    by_name = sorted(generation.models.items(), key=itemgetter(0))
+    by_name = sorted({**generation.models, **own}.items(), key=itemgetter(0))
     priced = [(name, rates) for name, model in by_name if (rates := model.rates) is not None]
     default = generation.default_rate
     shown = "" if default is None else "; the default rate is shown for comparison and never charged"
@@ -74,7 +75,7 @@ def _table(exchange: Exchange) -> dict[str, Any]:
             for name, rates in priced
         ],
         "catalog": [_entry(name, model, generation) for name, model in by_name if CHAT.name in model.operations],
-        "accessible_to_caller": sorted(callable_models(exchange)),
+        "accessible_to_caller": [name for name, model in by_name if is_callable(exchange, model)],
         "caller_tier": tier_of(exchange),
         "note": f"{_REFUSED}{shown}.",
     }

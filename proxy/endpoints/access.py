@@ -5,7 +5,8 @@ from __future__ import annotations
 from proxy.catalogue import Model
 from proxy.exchange import Exchange
 from proxy.identities import Identity, IdentityKind
-from proxy.policy import NO_RULES, denied_model
+from proxy.policy import NO_RULES
+from proxy.verdicts import denied_call
 
 
 def keyholder(exchange: Exchange) -> Identity | None:
@@ -29,8 +30,7 @@ def is_callable(exchange: Exchange, model: Model) -> bool:
         return model.open and exchange.origin.loopback
     if model.tiers and tier not in model.tiers:
         return False
-    policy = exchange.policy or NO_RULES
-    return not policy.restricts_models or denied_model(policy, model.name) is None
+    return denied_call(exchange.policy or NO_RULES, model, (model.name,)) is None
 
 
 def callable_models(exchange: Exchange) -> dict[str, Model]:

@@ -6,12 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 import pytest
 
 from plugins.cost_preview.plugin import CostPreviewPlugin, CostPreviewSettings
+from proxy.catalogue import Model
 from proxy.config.schema import Generation
 from proxy.endpoints import bridge
 from proxy.endpoints.public import application
@@ -44,11 +45,22 @@ def catalogue() -> Generation:
         "llama-3.3-70b": llama,
         "codestral": model("codestral", rates=rates("0.30", "0.90"), tiers=frozenset({"pro", "founder", "charter"})),
         "bge-m3": model("bge-m3", rates=rates("0.01", "0"), operations=frozenset({"embeddings"}), dimensions=1024),
-        "byo-openai-gpt-4o": model("byo-openai-gpt-4o", rates=rates("0", "0"), byo=True),
         "demo": model("demo", rates=rates("0", "0"), open=True),
         "unpriced": model("unpriced", rates=None),
     }
     return replace(generation(models=models), tiers=TIERS, owner="llmdeal", default_rate=rates("0.40", "1.20"))
+
+
+class Byo:
+    """One team has registered one key."""
+
+    own: ClassVar = {"byo-openai-gpt-4o": model("byo-openai-gpt-4o", rates=rates("0", "0"), byo=True)}
+
+    def models(self, team: str) -> dict[str, Model]:
+        return self.own if team == "default" else {}
+
+    def model(self, team: str, name: str) -> Model | None:
+        return self.models(team).get(name)
 
 
 class Api:
@@ -57,7 +69,7 @@ class Api:
     def __init__(self, under: Generation | None = None, **settings: Any) -> None:
         self.clock = FakeClock()
         self.under = under or catalogue()
-        services: Any = SimpleNamespace(clock=self.clock)
+        services: Any = SimpleNamespace(clock=self.clock, byo=Byo())
         self.plugin = CostPreviewPlugin(CostPreviewSettings(**settings), services)
         router = self.plugin.router()
         self.app = application("test", [router])
@@ -155,6 +167,20 @@ async def test_own_upstream_key_costs_nothing_and_says_so() -> None:
     assert answer["est_cost_usd"] == 0
     assert "your own upstream key" in answer["note"]
     assert answer["breakdown"] == {"input_usd": 0, "output_usd": 0}
+    table = await Api().rates()
+    assert "byo-openai-gpt-4o" in table["accessible_to_caller"]
+    assert {"model": "byo-openai-gpt-4o", "input_per_1m": 0, "output_per_1m": 0} in table["rates"]
+
+
+@pytest.mark.parametrize("who", [identity(team="other"), NOBODY])
+async def test_a_model_of_another_team_is_unknown(who: Identity) -> None:
+    """To its callers and in its table."""
+    api = Api()
+    assert await code_of(await api.preview({**ASKED, "model": "byo-openai-gpt-4o"}, who=who)) == (
+        404,
+        "model_not_available",
+    )
+    assert "byo" not in json.dumps(await api.rates(who=who))
 
 
 @pytest.mark.parametrize("name", ["no-such-model", "bge-m3", "unpriced"])
@@ -241,7 +267,7 @@ async def test_rates_without_a_key_are_the_public_part() -> None:
     """No tier, and nothing that a call without a key could not reach."""
     table = await Api().rates(who=NOBODY, at=origin(loopback=False, peer="192.0.2.7"))
     assert (table["caller_tier"], table["accessible_to_caller"]) == (None, [])
-    assert len(table["rates"]) == 7
+    assert len(table["rates"]) == 6
     assert (await Api().rates(who=NOBODY))["accessible_to_caller"] == ["demo"]
 
 
@@ -260,7 +286,7 @@ async def test_rates_are_rendered_once_in_60_seconds_for_each_view() -> None:
     api.clock.advance(0.2)
     assert "late" in (await api.rates())["accessible_to_caller"]
     api.under = replace(api.under, models={"alone": model("alone")})
-    assert (await api.rates())["accessible_to_caller"] == ["alone"]
+    assert (await api.rates())["accessible_to_caller"] == ["alone", "byo-openai-gpt-4o"]
 
 
 async def test_kept_tables_are_bounded() -> None:
