@@ -19,6 +19,7 @@ from plugins.conceal.shapes import (
     objects,
     projected,
     text,
+    typed,
     word,
 )
 
@@ -67,7 +68,7 @@ _TOP_LOGPROB: Final[Shape] = {"token": text, "logprob": number, "bytes": _BYTES}
 LOGPROBS: Final = objects({**_TOP_LOGPROB, "top_logprobs": objects(_TOP_LOGPROB)})
 
 
-_TEXTS: Final = objects({"type": word("text", other="text"), "text": text})
+_TEXTS: Final = listed(typed({"text": {"text": text}}))
 
 
 def _thought(value: Any, names: Names) -> Any:
@@ -75,8 +76,8 @@ def _thought(value: Any, names: Names) -> Any:
     return _TEXTS(value, names) if isinstance(value, list) else text(value, names)
 
 
-_PARTS: Final = objects(
-    {"type": word("text", "thinking", "refusal", other="text"), "text": text, "thinking": _thought, "refusal": text}
+_PARTS: Final = listed(
+    typed({"text": {"text": text}, "thinking": {"thinking": _thought}, "refusal": {"refusal": text}})
 )
 
 

@@ -27,7 +27,7 @@ from plugins.conceal.shapes import (
     word,
 )
 
-_ID_KINDS: Final = frozenset({"msg", "fc", "ctc", "rs", "ws", "fs", "ci", "ig"})
+_ID_KINDS: Final = frozenset({"msg", "fc", "ctc", "rs", "ws", "fs", "ci", "ig", "file", "cntr"})
 """What the id of an item begins with says what the item is, and goes back with the next turn."""
 _STATUS: Final = word("in_progress", "completed", "incomplete", "failed", "cancelled", "queued", other="completed")
 _FAILED: Final = {"code": "server_error", "message": "The model's server failed on this request."}
@@ -55,6 +55,7 @@ _ANNOTATION: Final[Shape] = {
     "type": word("url_citation", "file_citation", "container_file_citation", "file_path", other="url_citation"),
     **dict.fromkeys(("index", "start_index", "end_index"), count),
     **dict.fromkeys(("title", "url", "filename"), text),
+    **dict.fromkeys(("file_id", "container_id"), _item_id),
 }
 _part: Final = typed(
     {
@@ -83,15 +84,18 @@ _ITEMS: Final[dict[str, Shape]] = {
     "file_search_call": _PROVIDERS_TOOL,
     "code_interpreter_call": {**_PROVIDERS_TOOL, "code": text},
 }  # fmt: skip
-_typed_item: Final = typed(
-    _ITEMS, lambda: {"type": "message", "status": "completed", "role": "assistant", "content": []}
-)
-"""An unknown item becomes an empty message, so that the items' numbers stay whole."""
+_known: Final = typed(_ITEMS)
 
 
 def _item(value: Any, names: Names) -> Any:
-    """Encrypted reasoning goes back without an id: it names its own inside, and another beside it is an error."""
-    item = _typed_item(value, names)
+    """An item of the output. An unknown one becomes an empty message, so that the items' numbers stay whole.
+
+    Encrypted reasoning has no id: its maker wrote one inside, and refuses it beside another.
+    """
+    item = _known(value, names)
+    if item is DROP:
+        empty = {"type": "message", "status": "completed", "role": "assistant", "content": []}
+        return {"id": f"msg_{names.hidden('unknown', BLOCK_ID_CHARS)}", **empty}
     if item.get("encrypted_content"):
         item.pop("id", None)
     return item

@@ -18,12 +18,9 @@ from tests.edge.kinds import (
     CHAT,
     CHAT_STREAM,
     EMBEDDINGS,
-    KINDS,
     MESSAGES,
     MESSAGES_STREAM,
     SERVED_NANO,
-    STREAMS,
-    WHOLE,
     Kind,
     check_envelope,
     data_of,
@@ -36,6 +33,15 @@ from tests.peers.provider import ANTHROPIC_KEY, OPENAI_KEY
 from tests.support.raw import Answer, Raw, request
 from tests.support.world import CHAIN, DEADLINES, MODELS, World, world
 
+ASKED = {"model": "gpt-5", "input": "Say hello.", "instructions": "Be brief.", "max_output_tokens": 50}
+RESPONSES = Kind("responses", "/v1/responses", ASKED, "openai")
+RESPONSES_STREAM = Kind("responses stream", "/v1/responses", {**ASKED, "stream": True}, "openai", stream=True)
+WHOLE = [CHAT, MESSAGES, EMBEDDINGS, RESPONSES]
+STREAMS = [CHAT_STREAM, MESSAGES_STREAM, RESPONSES_STREAM]
+KINDS = WHOLE + STREAMS
+PREFIXES = {"/v1/messages": "msg_", "/v1/chat/completions": "chatcmpl-", "/v1/responses": "resp_"}
+NANO = {**SERVED_NANO, **dict.fromkeys(("responses", "responses stream"), 4 * 1_250 + 10 * 10_000)}
+"""What the regular answers cost; a response's prompt has four words with its instructions."""
 SERVER = "llmdeal-gateway/1.0"
 TEXT = Behaviour().text
 NEVER_OPEN = {
@@ -51,6 +57,7 @@ for link in CHAIN:
 RENAMED: dict[str, Any] = {
     **MODELS,
     "gpt-4o": {**MODELS["gpt-4o"], "candidates": [{"upstream": "openai", "model": "vendor-chat"}]},
+    "gpt-5": {**MODELS["gpt-5"], "candidates": [{"upstream": "openai", "model": "vendor-answers"}]},
     "text-embedding-3-small": {
         **MODELS["text-embedding-3-small"],
         "candidates": [{"upstream": "openai", "model": "vendor-vectors"}],
@@ -131,9 +138,13 @@ def text_of(kind: Kind, answer: Answer) -> str:
     """What the model wrote."""
     said = ""
     for document in documents(kind, answer):
-        if "error" in document:
+        if document.get("error"):
             continue
-        if kind.anthropic:
+        if kind in (RESPONSES, RESPONSES_STREAM):
+            parts = [part for item in document.get("output", []) for part in item.get("content", [])]
+            said += "".join([part["text"] for part in parts])
+            said += document["delta"] if document.get("type") == "response.output_text.delta" else ""
+        elif kind.anthropic:
             blocks = [document.get("delta", {})] if kind.stream else document["content"]
             said += "".join(block.get("text", "") for block in blocks)
         else:
@@ -145,10 +156,11 @@ def text_of(kind: Kind, answer: Answer) -> str:
 def check_named_ours(kind: Kind, answer: Answer) -> None:
     """One id throughout, made from the request's; the model as the catalogue calls it."""
     own = answer.headers["x-tollway-request-id"].removeprefix("req_")
-    named = [document.get("message", document) for document in documents(kind, answer) if "error" not in document]
+    served = [one for one in documents(kind, answer) if not one.get("error")]
+    named = [one.get("message") or one.get("response") or one for one in served]
     assert {one["model"] for one in named if "model" in one} == {kind.body["model"]}
-    prefix = "msg_" if kind.anthropic else "chatcmpl-"
-    assert {one["id"] for one in named if "id" in one} == (set() if kind is EMBEDDINGS else {prefix + own})
+    ids = {one["id"] for one in named if "id" in one}
+    assert ids == (set() if kind is EMBEDDINGS else {PREFIXES[kind.path] + own})
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
@@ -163,10 +175,10 @@ def test_served_answer_keeps_the_text_and_the_bill_and_no_name(edge: World, key:
     assert answer.headers["content-type"] == wanted
     if kind is not EMBEDDINGS:
         assert text_of(kind, answer) == TEXT
-    assert ended(edge, answer).charged == SERVED_NANO[kind.name]
+    assert ended(edge, answer).charged == NANO[kind.name]
 
 
-@pytest.mark.parametrize("kind", [CHAT, CHAT_STREAM, MESSAGES, MESSAGES_STREAM], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind is not EMBEDDINGS], ids=lambda kind: kind.name)
 def test_tool_calls_and_thinking_keep_what_the_model_wrote(edge: World, key: str, kind: Kind) -> None:
     """Name and arguments of a call, and the signature of a thought, which the next turn needs."""
     edge.provider.default = Behaviour(canaries=True, tool=("weather", '{"city":"Oslo"}'), reasoning_tokens=3)
@@ -176,7 +188,7 @@ def test_tool_calls_and_thinking_keep_what_the_model_wrote(edge: World, key: str
     assert b"weather" in answer.body
     if kind.anthropic:
         assert b"c2lnbmF0dXJlIG9mIHRoZSBzY3JpcHRlZCBwcm92aWRlcg==" in answer.body
-    assert re.search(rb'"id":"(toolu_[0-9A-Za-z]{24}|[0-9A-Za-z]{9})"', answer.body)
+    assert re.search(rb'"(call_)?id":"(toolu_[0-9A-Za-z]{24}|[0-9A-Za-z]{9})"', answer.body)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
@@ -211,8 +223,9 @@ def test_error_within_a_stream_is_told_in_our_words(edge: World, key: str, kind:
     error = data_of(last)
 
     assert len(before) == 4
-    assert last.startswith(b"event: error\n") == kind.anthropic
-    assert error.get("type") == ("error" if kind.anthropic else None)
+    named = kind is not CHAT_STREAM
+    assert last.startswith(b"event: error\n") == named
+    assert error.get("type") == ("error" if named else None)
     assert (error["error"]["type"], error["error"]["code"]) == ("api_error", "upstream_error")
     assert answer.headers["x-tollway-request-id"] in error["error"]["message"]
 
@@ -222,7 +235,7 @@ def test_event_too_large_to_be_read_ends_the_answer(edge: World, key: str, kind:
     """Nothing passes unread: what came before, then an error of ours, and nothing after it."""
     edge.provider.default = Behaviour(canaries=True, fault=Fault.HUGE_LINE)
     answer = ask(edge, key, kind)
-    if kind.anthropic:  # It comes before any content: there, it is no answer at all.
+    if kind is not CHAT_STREAM:  # It comes before any content: there, it is no answer at all.
         check_envelope(kind, answer, 502, "upstream_error")
         return
     assert len(answer.body) < 1 << 20
