@@ -18,7 +18,14 @@ from aiohttp import web
 
 from proxy.clock import Clock, SystemClock
 from proxy.errors import error_body
-from proxy.upstreams.demo_events import chat_answer, chat_events, message_answer, message_events
+from proxy.upstreams.demo_events import (
+    chat_answer,
+    chat_events,
+    message_answer,
+    message_events,
+    response_answer,
+    response_events,
+)
 
 BODY_BYTES_MAX: Final = 32 << 20
 PIECE_SECONDS: Final = 0.02
@@ -51,6 +58,7 @@ class DemoUpstream:
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_post("/v1/embeddings", self._embeddings)
         app.router.add_post("/v1/messages", self._messages)
+        app.router.add_post("/v1/responses", self._responses)
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -111,6 +119,37 @@ class DemoUpstream:
         if not document.get("stream"):
             return _json(message_answer(base, pieces, stop, counted))
         return await self._stream(request, message_events(base, pieces, stop, counted))
+
+    async def _responses(self, request: web.Request) -> web.StreamResponse:
+        try:
+            document = await _document(request)
+            given = document.get("input")
+            items = [{"role": "user", "content": given}] if isinstance(given, str) else _list(document, "input")
+            limit = _integer(document, "max_output_tokens", 1)
+        except BadRequest as error:
+            return _refused(error, None)
+        pieces, cut = _words(_reply(items), limit)
+        counted = _count([*items, {"content": document.get("instructions")}])
+        base = {
+            "id": f"resp_demo{next(self._serial):08d}",
+            "object": "response",
+            "created_at": self._clock.now_ms() // 1000,
+            "status": "in_progress",
+            "error": None,
+            "incomplete_details": None,
+            "instructions": document.get("instructions"),
+            "max_output_tokens": limit,
+            "model": document["model"],
+            "output": [],
+            "parallel_tool_calls": True,
+            "tool_choice": "auto",
+            "tools": [],
+            "usage": None,
+            "metadata": {},
+        }
+        if not document.get("stream"):
+            return _json(response_answer(base, pieces, cut, counted))
+        return await self._stream(request, response_events(base, pieces, cut, counted))
 
     async def _embeddings(self, request: web.Request) -> web.StreamResponse:
         try:

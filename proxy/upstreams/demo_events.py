@@ -1,4 +1,4 @@
-"""The demo's answers on the wire: OpenAI's chat completions and Anthropic's messages, whole and streamed."""
+"""The demo's answers on the wire: OpenAI's chat completions and responses, Anthropic's messages, whole and streamed."""
 
 from __future__ import annotations
 
@@ -73,6 +73,52 @@ def message_events(base: dict[str, Any], pieces: list[str], stop: str, input_tok
     events.append(_event("message_delta", delta=closing, usage={"output_tokens": len(pieces)}))
     events.append(_event("message_stop"))
     return events
+
+
+def response_answer(base: dict[str, Any], pieces: list[str], cut: bool, input_tokens: int) -> dict[str, Any]:
+    """A whole response; `base` is one that has just begun."""
+    return {
+        **base,
+        "status": "incomplete" if cut else "completed",
+        "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
+        "output": [_response_message(base, "".join(pieces))],
+        "usage": {
+            "input_tokens": input_tokens,
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "output_tokens": len(pieces),
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": input_tokens + len(pieces),
+        },
+    }
+
+
+def response_events(base: dict[str, Any], pieces: list[str], cut: bool, input_tokens: int) -> list[bytes]:
+    """The same as numbered events: the response begun, its one message piece by piece, the response ended."""
+    ended = response_answer(base, pieces, cut, input_tokens)
+    (item,) = ended["output"]
+    (part,) = item["content"]
+    place = {"item_id": item["id"], "output_index": 0, "content_index": 0}
+    opened = {**item, "status": "in_progress", "content": []}
+    told: list[tuple[str, dict[str, Any]]] = [
+        ("created", {"response": base}),
+        ("in_progress", {"response": base}),
+        ("output_item.added", {"output_index": 0, "item": opened}),
+        ("content_part.added", {**place, "part": {**part, "text": ""}}),
+        *(("output_text.delta", {**place, "delta": piece, "logprobs": []}) for piece in pieces),
+        ("output_text.done", {**place, "text": part["text"], "logprobs": []}),
+        ("content_part.done", {**place, "part": part}),
+        ("output_item.done", {"output_index": 0, "item": item}),
+        (ended["status"], {"response": ended}),
+    ]
+    return [
+        _event(f"response.{kind}", sequence_number=number, **members) for number, (kind, members) in enumerate(told)
+    ]
+
+
+def _response_message(base: dict[str, Any], text: str) -> dict[str, Any]:
+    part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+    message_id = base["id"].replace("resp_", "msg_")
+    return {"id": message_id, "type": "message", "status": "completed", "role": "assistant", "content": [part]}
 
 
 def _event(type_: str, **members: Any) -> bytes:

@@ -47,7 +47,7 @@ MODELS: dict[str, Any] = {
         "price": {"input": "0", "output": "0"},
         "context": 8192,
         "open": True,
-        "operations": ["chat.completions", "messages", "embeddings"],
+        "operations": ["chat.completions", "messages", "embeddings", "responses"],
     },
     "gpt-4o": {
         "candidates": ["openai"],
@@ -156,7 +156,7 @@ def upstreams(provider: ScriptedProvider, ca_file: Path, deadlines: Mapping[str,
         "demo": {
             "base_url": "builtin:demo",
             "keyless": True,
-            "operations": ["chat.completions", "embeddings", "messages"],
+            "operations": ["chat.completions", "embeddings", "messages", "responses"],
         },
         "openai": {
             "base_url": "https://api.openai.com/v1",

@@ -115,3 +115,24 @@ async def test_bad_requests_get_the_dialects_envelope(base_url, path, body):
     document = answer.json()
     assert answer.status_code == 400 and document["error"]["message"]
     assert (document.get("type") == "error") == (path == "/messages")
+
+
+@pytest.mark.parametrize("limit", [None, 5])
+async def test_responses_whole_and_streamed(chat, limit):
+    """The same words either way, each event one of the SDK's; a limit makes it incomplete."""
+    options = {} if limit is None else {"max_output_tokens": limit}
+    whole = await chat.responses.create(model="demo", input="what is this?", instructions="Be brief.", **options)
+    assert whole.usage.input_tokens == 5
+    assert whole.usage.output_tokens == len(whole.output_text.split()) == (limit or whole.usage.output_tokens)
+    assert whole.status == ("completed" if limit is None else "incomplete")
+    events = [event async for event in await chat.responses.create(model="demo", input=ASKED, stream=True, **options)]
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == whole.output_text
+    assert events[-1].type == f"response.{whole.status}"
+    assert events[-1].response.usage.input_tokens == 3
+
+
+async def test_responses_without_input_are_refused(chat):
+    """As the provider would."""
+    with pytest.raises(openai.BadRequestError):
+        await chat.responses.create(model="demo")
