@@ -42,7 +42,9 @@ class Attempts:
         route, hold = exchange.route, exchange.hold
         if route is None or hold is None:
             raise Refusal("internal_error", "This priced path is closed: no hold was made.")
-        row = await self._ledger.dispatch(hold, upstream=candidate.upstream, upstream_model=candidate.upstream_model)
+        row = await self._ledger.dispatch(
+            hold, upstream=candidate.upstream, upstream_model=candidate.upstream_model, partner=candidate.partner
+        )
         exchange.dispatched = True
         tried = Try(candidate, row, hedge=hedge)
         route.tries.append(tried)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from proxy.config.load import settings_problems
 from proxy.identities import CapSetting
 from proxy.pricing.rates import parse_rate
+from proxy.upstreams.api import Probe
 from tests.support.files import Files
 
 
@@ -351,3 +352,39 @@ def test_body_cap_of_an_unknown_operation_is_refused(files: Files) -> None:
     (problem,) = files.problems()
     assert "listeners[0].body_bytes_max.embedings: 'embedings' is not one of chat.completions, " in problem
     assert problem.endswith("Did you mean 'embeddings'?")
+
+
+def test_an_upstream_says_what_it_speaks_who_runs_it_and_how_it_is_probed(files: Files) -> None:
+    """Chat and embeddings unless told otherwise, nobody's, and not probed."""
+    files.edit(
+        "config.yaml",
+        "    key: ${GROQ_API_KEY}\n",
+        "    key: ${GROQ_API_KEY}\n    operations: [chat.completions]\n    partner: gpu-one\n"
+        "    probe: {path: /health, interval_seconds: 3}\n",
+    )
+    upstreams = files.load().keyless_upstreams
+    assert (upstreams["openai"].operations, upstreams["openai"].partner, upstreams["openai"].probe) == (
+        frozenset({"chat.completions", "embeddings"}),
+        None,
+        None,
+    )
+    groq = upstreams["groq"]
+    assert (groq.operations, groq.partner) == (frozenset({"chat.completions"}), "gpu-one")
+    assert groq.probe == Probe("/health", interval_seconds=3, timeout_seconds=5)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("operations: [chat]", "config.yaml:18:18: upstreams.groq.operations[0]: unknown operation"),
+        ("operations: []", "config.yaml:18:17: upstreams.groq.operations: an upstream that serves no operation"),
+        ("operations: [message]", "Did you mean 'messages'?"),
+        ("partner: Some One", "config.yaml:18:14: upstreams.groq.partner"),
+        ("probe: {path: health}", "config.yaml:18:19: upstreams.groq.probe.path"),
+        ("probe: {intervall_seconds: 3}", "Did you mean 'interval_seconds'?"),
+    ],
+)
+def test_what_an_upstream_cannot_be_is_reported_in_its_place(files: Files, line: str, told: str) -> None:
+    """File, line, column and what was probably meant."""
+    files.edit("config.yaml", "    key: ${GROQ_API_KEY}\n", f"    key: ${{GROQ_API_KEY}}\n    {line}\n")
+    assert any(told in problem for problem in files.problems({"OPENAI_API_KEY": "sk-1"}))

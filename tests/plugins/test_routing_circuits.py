@@ -264,3 +264,12 @@ async def test_admissible_candidates_of_the_quote_are_the_only_ones() -> None:
     seen.quote = Quote(1, 1, 1, ZERO, ZERO, candidates=seen.model.candidates[1:])
     await build()(seen, upstreams)
     assert upstreams.calls() == ["b"]
+
+
+async def test_partner_is_noted_with_the_attempt() -> None:
+    """Durable before its machine is called, whatever a reload makes of the upstream."""
+    plugin, seen = build(), laned("p")
+    assert seen.model is not None
+    seen.model = replace(seen.model, candidates=(Candidate("p", MODEL, partner="partner-p"),))
+    await plugin(seen, Scripted())
+    assert [attempt.partner for attempt in plugin.services.ledger.attempts] == ["partner-p"]
