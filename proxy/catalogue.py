@@ -120,3 +120,13 @@ class Model:
     def served_as(self, candidate: Candidate) -> str:
         """Catalogue name of what `candidate` serves."""
         return candidate.model or self.name
+
+
+def tiers_text(tiers: frozenset[str], known: tuple[str, ...]) -> str:
+    """Tiers for people, in the order of tiers.yaml: "pro+" where every later one is among them, "all" for none."""
+    if not tiers:
+        return "all"
+    named = [tier for tier in known if tier in tiers]
+    if len(named) > 1 and tuple(named) == known[-len(named) :]:
+        return f"{named[0]}+"
+    return " or ".join(named)

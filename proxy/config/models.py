@@ -69,7 +69,7 @@ def _claim_names(file: ModelsFile, marks: Marks, problems: list[Problem]) -> dic
         spellings += [(alias, part.problem(("aliases", at), "")) for at, alias in enumerate(entry.aliases)]
         for spelling, place in spellings:
             if spelling in names:
-                message = f"the name '{spelling}' is already taken by the model '{names[spelling]}'"
+                message = f"the name '{spelling}' is already taken by the model '{names[spelling]}': call one of them something else"
                 problems.append(replace(place, message=message))
             elif spelling.startswith(BYO_PREFIX):
                 message = f"names that begin with '{BYO_PREFIX}' are kept for customers' own models"

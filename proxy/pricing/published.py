@@ -86,10 +86,10 @@ def published_at(base_url: str, name: str, at_ms: int) -> tuple[str, Rates] | No
     `name` may be any spelling that the package takes for the model: good for a comparison, not for charging.
     """
     for provider in _providers().values():
-        if re.match(provider.api_pattern, base_url):
-            model = provider.find_model(name, all_providers=list(_providers().values()))
-            if model is None:
-                return None
+        if not re.match(provider.api_pattern, base_url):
+            continue
+        model = provider.find_model(name, all_providers=list(_providers().values()))
+        if model is not None:
             try:
                 return f"{provider.id}/{model.id}", _rates(provider, model, at_ms)
             except NotPublished:
