@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from tests.peers.behaviour import Behaviour, Fault
-from tests.support.world import CHAIN, World, world
+from tests.support.world import CHAIN, MODELS, World, world
 
 DEDUP: list[str | dict[str, Any]] = list(CHAIN)
 DEDUP.insert(DEDUP.index("cost_preview"), "dedup")
@@ -183,3 +183,26 @@ async def test_caps_count_one_of_two(edge: World, opened: ExitStack) -> None:
         else:
             pytest.fail("the cap was never reached")
         assert (await ask(by, max_tokens=1000)).headers["x-dedup"] == "hit"
+
+
+async def test_repeated_answers_are_concealed_alike(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """An id of its own, and the same model's name: what served is a member of a lane, called once."""
+    lane = {"lane": ["gpt-4o"], "price": {"input": "2", "output": "8"}}
+    with world(
+        tmp_path_factory.mktemp("concealed"),
+        config={"chain": ["audit", "conceal", *DEDUP[1:]]},
+        policies={"models": {"models": MODELS | {"smart": lane}}},
+    ) as concealed:
+        async with client(concealed, concealed.gateway.make_key()) as by:
+            first, second = [
+                await by.chat.completions.with_raw_response.create(
+                    model="smart", messages=[{"role": "user", "content": "Say hello."}]
+                )
+                for _ in range(2)
+            ]
+        assert (first.headers["x-dedup"], second.headers["x-dedup"]) == ("miss", "hit")
+        one, other = first.parse(), second.parse()
+        assert one.model == other.model == "gpt-4o"
+        assert one.id != other.id
+        assert other.id.removeprefix("chatcmpl-") in second.headers["x-tollway-request-id"]
+        assert len(concealed.provider.requests) == 1
