@@ -141,9 +141,7 @@ def rotate_key(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) 
         raise typer.Exit(EXIT_FINDINGS)
 
 
-@app.command(
-    "new-key", epilog="Example: tollway byo new-key > byo.key, and in config.yaml byo: {keys: [file:byo.key]}"
-)
+@app.command("new-key", epilog="Example: tollway byo new-key > byo.key, and in config.yaml byo: {keys: [file:byo.key]}")
 def new_key() -> None:
     """Print a fresh encryption key. Whoever has it and the ledger's file can read the customers' keys."""
     typer.echo(fresh_key())
@@ -160,7 +158,8 @@ def _store(generation: Generation) -> Iterator[ByoStore]:
     try:
         yield store
     except Invalid as error:
-        fail(f"--{error.param.replace('_', '-')}: {error}" if error.param != "key" else str(error))
+        option = error.param.replace("_", "-").removesuffix("s")
+        fail(str(error) if option == "key" else f"--{option}: {error}")
     except UnknownAlias as error:
         fail(f"{error} 'tollway byo list' shows them.")
     except (NoEncryptionKey, TooMany) as error:
