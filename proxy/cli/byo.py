@@ -158,7 +158,7 @@ def _store(generation: Generation) -> Iterator[ByoStore]:
     try:
         yield store
     except Invalid as error:
-        option = error.param.replace("_", "-").removesuffix("s")
+        option = "operation" if error.param == "operations" else error.param.replace("_", "-")
         fail(str(error) if option == "key" else f"--{option}: {error}")
     except UnknownAlias as error:
         fail(f"{error} 'tollway byo list' shows them.")
