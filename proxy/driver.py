@@ -72,6 +72,8 @@ class Driver:
         except asyncio.CancelledError:
             reason = Finish.CLIENT_GONE if exchange.client_gone else Finish.DRAINED
             downstream.abort()
+            if exchange.cut:
+                await run.count_cut()
         except BaseException as error:
             self.log.error("exchange_failed", request_id=exchange.request_id, exc_info=error)
             await run.fail()
@@ -124,8 +126,14 @@ class _Run:
             return
         exchange.client_gone = True
         if exchange.dispatched:
-            self._drain = self._loop.call_later(self._driver.limits.drain_client_gone_seconds, self._task.cancel)
+            self._drain = self._loop.call_later(self._driver.limits.drain_client_gone_seconds, self._give_up)
         else:
+            self._task.cancel()
+
+    def _give_up(self) -> None:
+        """The drain has reached its limit in seconds."""
+        self._exchange.give_up()
+        if self._task is not None:
             self._task.cancel()
 
     async def serve(self, chain: Next) -> Finish:
@@ -142,8 +150,9 @@ class _Run:
             reason = await self._whole(response)
         else:
             reason = await self._streamed(response)
-        given_up = reason is Finish.CLIENT_GONE  # The drain reached its limit in bytes: what it cost is not known.
-        if exchange.before_finish and not given_up:
+        if reason is Finish.CLIENT_GONE:  # The drain reached its limit in bytes: what it cost is not known.
+            exchange.give_up()
+        if exchange.before_finish:
             await self._closings()
         return Finish.CLIENT_GONE if exchange.client_gone else reason
 
@@ -155,6 +164,14 @@ class _Run:
                     await closing()
         except TimeoutError:
             self._driver.log.warning("closing_timeout", request_id=self._exchange.request_id)
+
+    async def count_cut(self) -> None:
+        """Count what came of an answer that is given up; whatever befalls the count, the exchange ends."""
+        await self.close_streams()
+        try:
+            await self._closings()
+        except BaseException as error:
+            self._driver.log.error("closing_failed", request_id=self._exchange.request_id, exc_info=error)
 
     async def _whole(self, response: Response) -> Finish:
         exchange = self._exchange

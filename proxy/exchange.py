@@ -264,13 +264,22 @@ class Exchange:
     """An upstream was called: a client that leaves no longer cancels, the answer is drained to its usage."""
     client_gone: bool = False
     """The client has left; nothing new is begun for it."""
+    cut: bool = False
+    """The answer was given up before its end, for a client that had left: its usage is not known."""
     bytes_out: int = 0
     streams: list[ByteStream] = field(default_factory=list)
     """Every upstream's answer that was begun for it: closed when it ends, wherever in the chain it was left."""
     before_finish: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
-    """Awaited by the driver, in order, once the answer was sent or drained to its end; not after a cancellation."""
+    """Awaited by the driver, in order, once the answer was sent, drained to its end or given up (`cut`); not after
+    any other cancellation."""
     _finishers: list[Callable[[Finish], None]] = field(default_factory=list)
     _finished: Finish | None = None
+
+    def give_up(self) -> None:
+        """Leave the answer before its end; the tries know it too, which two attempts made at once share."""
+        self.cut = True
+        for tried in () if self.route is None else self.route.tries:
+            tried.cut = True
 
     def on_finish(self, callback: Callable[[Finish], None]) -> None:
         """Call back exactly once when the exchange has ended, last registered first. Must not raise or block."""

@@ -23,6 +23,8 @@ class Try:
     detail: str = ""
     """What the log may say about a failure; never sent to a client."""
     usage: Usage | None = None
+    cut: bool = False
+    """Given up before the end of its answer."""
     counted: Usage | None = None
     """Our own count of an answer that was not read to its end, so that its `usage` is not known."""
     hedge: bool = False

@@ -263,6 +263,38 @@ async def test_before_finish_runs_after_the_answer_and_is_bounded() -> None:
     assert (scene.finished, scene.log.names()) == ([Finish.SERVED], ["closing_timeout"])
 
 
+@pytest.mark.parametrize("limit", ["seconds", "bytes"])
+async def test_an_answer_given_up_is_still_counted_before_it_ends(limit: str) -> None:
+    """Whichever limit the drain reached: the closings run, knowing that the answer was cut, then the callbacks."""
+    limits = {"drain_client_gone_seconds": 0.02} if limit == "seconds" else {"drain_client_gone_bytes": 4}
+    order: list[str] = []
+    scene = Scene(answering(Response(200, Headers(), stream=Hanging(), sse=True)), **limits)
+
+    async def closing() -> None:
+        order.append(f"counted, cut {scene.exchange.cut}")
+        await asyncio.sleep(0)
+
+    scene.exchange.before_finish.append(closing)
+    scene.exchange.on_finish(lambda reason: order.append(reason.value))
+    await scene.play(MemoryDownstream(leave_after_chunks=1))
+    assert order == ["counted, cut True", "client_gone"]
+    assert scene.log.names() == []
+
+
+async def test_a_count_that_fails_ends_the_exchange_all_the_same() -> None:
+    """Of an answer given up: the hold is settled whatever becomes of the count."""
+    answer = Response(200, Headers(), stream=Hanging(), sse=True)
+    scene = Scene(answering(answer), drain_client_gone_seconds=0.02)
+
+    async def failing() -> None:
+        raise ValueError("no vocabulary")
+
+    scene.exchange.before_finish.append(failing)
+    await scene.play(MemoryDownstream(leave_after_chunks=1))
+    assert (scene.finished, scene.log.names()) == ([Finish.CLIENT_GONE], ["closing_failed"])
+    assert isinstance(answer.stream, Hanging) and answer.stream.closed
+
+
 def finishers_in_order() -> list[str]:
     """Helper of the next test."""
     order: list[str] = []

@@ -72,13 +72,20 @@ def _read_cut(exchange: Exchange, tried: Try, reader: UsageReader) -> None:
 
 
 async def _close(exchange: Exchange, call: Call, tried: Try, reader: UsageReader, *, count: bool) -> None:
-    """The usage of an answer that ended or broke: its report, or else our own count of what was delivered."""
+    """The usage of an answer that ended or broke: its report, or else our own count of what was delivered.
+
+    Of one that was given up only the count is kept, beside a usage that stays unknown: a prepaid balance pays it.
+    """
     if tried.usage is not None or tried.outcome != "served":
+        return
+    if tried.cut:
+        if not reader.finished:
+            tried.counted = await _count(exchange, call, reader)
         return
     reported = reader.usage()
     if reported is None:
-        if count:
-            await _count(exchange, call, tried, reader)
+        if count and (counted := await _count(exchange, call, reader)) is not None:
+            exchange.usage = tried.usage = counted
     elif count or not reported.counted:
         exchange.usage = tried.usage = _within(reported, exchange.quote) if reported.counted else reported
 
@@ -91,19 +98,18 @@ def _within(usage: Usage, quote: Quote | None) -> Usage:
     return replace(usage, output_tokens=output, reasoning_tokens=min(usage.reasoning_tokens, output))
 
 
-async def _count(exchange: Exchange, call: Call, tried: Try, reader: UsageReader) -> None:
-    """Our own count of an answer that ended without a report."""
+async def _count(exchange: Exchange, call: Call, reader: UsageReader) -> Usage | None:
+    """Our own count of what came of an answer without a report; None where it cannot be counted."""
     model, quote = exchange.model, exchange.quote
     if model is None or quote is None:
-        return
+        return None
     encoding = model.encoding or tokens.FALLBACK_ENCODING
     counted_input = await tokens.count_call_async(call, encoding, image_tokens_max=model.image_tokens_max)
     counted_output = await tokens.count_async(reader.output_text(), encoding)
     if counted_input is None or counted_output is None:
-        return
+        return None
     counted_output += reader.bytes_beyond
-    usage = Usage(min(counted_input, quote.input_tokens), counted_output, counted=True)
-    exchange.usage = tried.usage = _within(usage, quote)
+    return _within(Usage(min(counted_input, quote.input_tokens), counted_output, counted=True), quote)
 
 
 PLUGIN = MeteringPlugin

@@ -162,6 +162,26 @@ def test_two_keys_of_a_team_race_over_the_last_cent(prepaid: World) -> None:
     assert audited(prepaid)
 
 
+def test_leaving_early_pays_what_came_and_counts_in_full(prepaid: World) -> None:
+    """The drain gives up on a silent upstream: the caps take the full hold, the purse what was counted."""
+    key = prepaid.gateway.make_key(caps=("5/total",))
+    prepaid.gateway.cli("credit", "grant", "5", "--team", "default")
+    prepaid.provider.script(Behaviour(chunks=30, fault=Fault.HANG_MID, after_chunks=20))
+    body = {**HELLO, "stream": True, "max_tokens": 1000}
+    headers = {"authorization": f"Bearer {key}"}
+    with httpx.stream("POST", f"{prepaid.base_url}/chat/completions", json=body, headers=headers) as answer:
+        next(answer.iter_raw())
+    Books(ledger_file(prepaid)).since(0)
+    with closing(sqlite3.connect(ledger_file(prepaid))) as connection:
+        row = connection.execute("SELECT charged, held_charged, paid, input_charged, outcome FROM holds").fetchone()
+        (spent,) = connection.execute("SELECT spent FROM counters").fetchone()
+    charged, held, paid, of_input, outcome = row
+    assert (charged, spent, outcome) == (held, held, "client_gone")
+    assert 18 * 10_000 < paid < 200 * 10_000 and paid < held
+    assert of_input < held
+    assert audited(prepaid)
+
+
 def dispatched(running: World) -> None:
     """Wait until an upstream was called."""
     deadline = time.monotonic() + SECONDS_MAX

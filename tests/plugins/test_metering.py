@@ -124,3 +124,39 @@ async def test_negative_and_absurd_figures_are_cut_to_sense() -> None:
         whole(usage={"prompt_tokens": 10, "completion_tokens": -5, "prompt_tokens_details": {"cached_tokens": 99}}),
     )
     assert seen.usage == Usage(10, 0, cached_tokens=10)
+
+
+async def given_up(*pieces: bytes, **settings: Any) -> Exchange:
+    """A stream that is left after these pieces."""
+    seen = routed(stream=True)
+
+    async def rest(_: Exchange) -> Response:
+        return stream(*pieces, b"never read")
+
+    answer = await plugin(**settings)(seen, rest)
+    for _ in pieces:
+        await answer.pull()
+    seen.give_up()
+    for closing in seen.before_finish:
+        await closing()
+    assert seen.finish(Finish.CLIENT_GONE) == []
+    return seen
+
+
+async def test_an_answer_given_up_is_counted_but_its_usage_stays_unknown() -> None:
+    """Leaving early is no discount against caps; a prepaid balance pays what came."""
+    words = [b'data: {"choices":[{"index":0,"delta":{"content":" word"}}]}\n\n'] * 20
+    seen = await given_up(*words)
+    assert seen.usage is None and seen.route is not None
+    tried = seen.route.current
+    assert tried.usage is None and tried.counted is not None
+    assert (tried.counted.output_tokens, tried.counted.counted) == (20, True)
+    assert tried.counted.input_tokens > 0
+
+
+async def test_an_answer_given_up_behind_its_end_has_its_usage() -> None:
+    """What the upstream reported before it was left is the usage."""
+    usage = b'data: {"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":7}}\n\ndata: [DONE]\n\n'
+    seen = await given_up(usage)
+    assert seen.usage == Usage(9, 7)
+    assert seen.route is not None and seen.route.current.counted is None
