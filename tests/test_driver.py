@@ -100,6 +100,25 @@ async def test_transform_may_keep_back_and_give_the_remainder_at_the_end() -> No
     assert (down.chunks, down.ended) == ([b"onetwo"], True)
 
 
+async def test_every_transform_learns_of_the_end() -> None:
+    """Also behind one that gives a remainder: it sees that first, then the end."""
+    seen: list[bytes] = []
+
+    def last_words(chunk: bytes) -> bytes:
+        return chunk or b"last"
+
+    def follow(chunk: bytes) -> bytes:
+        seen.append(chunk)
+        return chunk or b"!"
+
+    response = stream(b"one")
+    response.transforms += [last_words, follow]
+    down = MemoryDownstream()
+    await Scene(answering(response)).play(down)
+    assert seen == [b"one", b"last", b""]
+    assert b"".join(down.chunks) == b"onelast!"
+
+
 async def test_sse_that_breaks_ends_with_an_error_event_in_its_own_format() -> None:
     """The client's parser reads the error, then a regular end; no [DONE] pretends completeness."""
     broken = UpstreamFailure(FailureKind.BROKEN, "reset", sent=True)

@@ -15,8 +15,9 @@ from proxy.exchange import Exchange, ListenerKind, Response
 from proxy.headers import Headers
 from proxy.ledger.api import Attempt, Hold, HoldRequest
 from proxy.listeners.api import ConnectVerdict
-from proxy.operations import LOCAL, MESSAGES, MODELS, PLAIN, PREFLIGHT, UNMETERED, WEBSOCKET
-from proxy.policy import NO_RULES
+from proxy.operations import CHAT, LOCAL, MESSAGES, MODELS, PLAIN, PREFLIGHT, UNMETERED, WEBSOCKET, Operation
+from proxy.policy import NO_RULES, ContentRule
+from proxy.policy import Policy as TeamPolicy
 from proxy.pricing.money import ZERO
 from proxy.quoting import quote
 from proxy.routes import Route, Try
@@ -104,6 +105,28 @@ def ready(
 
 
 JSON = {"content-type": "application/json"}
+RULED = TeamPolicy(content=(ContentRule("r", "x", "redact"),))
+
+
+@pytest.mark.parametrize("operation", [CHAT, UNMETERED, WEBSOCKET])
+async def test_content_that_rules_apply_to_and_nobody_read_goes_nowhere(operation: Operation) -> None:
+    """A chain without the plugin that reads closes the path; read, it is open."""
+    serve, client = terminal(Answer(200, JSON, b"{}"))
+    seen = ready(own=True, at=AT, captured=CAPTURED)
+    seen.operation, seen.policy = operation, RULED
+    with pytest.raises(Refusal) as refused:
+        await serve(seen)
+    assert (refused.value.code, refused.value.status, client.sent) == ("internal_error", 500, [])
+    seen.content_checked = True
+    assert (await serve(seen)).status in (101, 200)
+
+
+async def test_what_is_our_own_needs_no_reading() -> None:
+    """Local endpoints take nobody's content."""
+    serve, _ = terminal(Answer(200, JSON, b"{}"))
+    seen = ready()
+    seen.operation, seen.policy = LOCAL, RULED
+    assert (await serve(seen)).body == b'"local"'
 
 
 async def test_our_key_is_swapped_for_the_operators() -> None:
