@@ -22,10 +22,10 @@ class Names:
 
     __slots__ = ("answer_id", "asked", "created", "model", "request_id")
 
-    def __init__(self, exchange: Exchange, id_prefix: str) -> None:
+    def __init__(self, exchange: Exchange, id_prefix: str, routed: str | None = None) -> None:
         self.request_id = exchange.request_id
         self.answer_id = id_prefix + exchange.request_id.removeprefix(PREFIX)
-        self.model = served_model(exchange)
+        self.model = served_model(exchange, routed)
         self.asked: dict[str, Any] = {} if exchange.call is None else exchange.call.document
         """The client's own request, for what an answer repeats of it."""
         self.created = exchange.started_ms // 1000
@@ -42,11 +42,15 @@ class Names:
         return "".join(letters)
 
 
-def served_model(exchange: Exchange) -> str:
-    """The catalogue's own name of what served; the model as asked for where that cannot be told."""
+def served_model(exchange: Exchange, routed: str | None = None) -> str:
+    """The catalogue's own name of what served.
+
+    `routed` is the name that came with an answer which was kept from an earlier exchange, where nobody was called now.
+    """
     model, route = exchange.model, exchange.route
     if model is None:
         return ""
-    tries = route.tries if route is not None else []
-    served = next((one for one in reversed(tries) if one.outcome == "served"), tries[-1] if tries else None)
-    return model.name if served is None else model.served_as(served.candidate)
+    if route is None or not route.tries:
+        return routed or model.name
+    served = next((one for one in reversed(route.tries) if one.outcome == "served"), route.current)
+    return model.served_as(served.candidate)

@@ -20,8 +20,9 @@ from proxy.headers import Headers
 from proxy.operations import Target
 from proxy.plugin import Next, Plugin, PluginSettings, Stage
 
-_FROM_ELSEWHERE: Final = (*(name for name in ANSWER_ALLOWED if name != "retry-after"), "x-route-model")
-"""Headers that can hold an upstream's own words, or say which model served."""
+ROUTE_MODEL: Final = "x-route-model"
+_HIDDEN: Final = (*(name for name in ANSWER_ALLOWED if name != "retry-after"), ROUTE_MODEL)
+"""All that an answer can have of an upstream's headers, and the one of ours that says what served."""
 _SECONDS: Final = re.compile(r"[0-9]{1,6}")
 _UNTOUCHED: Final = (Target.UNMETERED, Target.PLAIN, Target.WEBSOCKET)
 
@@ -66,12 +67,14 @@ def _passes(exchange: Exchange) -> bool:
 
 def _conceal(exchange: Exchange, response: Response) -> None:
     """Write the answer anew. Sets the exchange's refusal where there is no answer that could be written."""
+    routed = response.headers.get(ROUTE_MODEL)
+    _clean(response.headers)
     dialect = exchange.operation.dialect or ""
     format_ = FORMATS.get(dialect)
     if format_ is None:
         exchange.refusal = Refusal("internal_error", f"Answers in the format '{dialect}' cannot be concealed.")
         return
-    _clean(response.headers)
+    names = Names(exchange, format_.id_prefix, routed)
     response.headers[format_.request_id_header] = exchange.request_id
     if exchange.refusal is not None:
         return
@@ -79,21 +82,21 @@ def _conceal(exchange: Exchange, response: Response) -> None:
         _put(exchange, response, told(response.status, response.body, exchange.call, exchange.request_id))
     elif response.stream is not None:
         response.headers["content-type"] = "text/event-stream; charset=utf-8"
-        response.transforms.append(Concealer(format_, DIALECTS[dialect], Names(exchange, format_.id_prefix)))
+        response.transforms.append(Concealer(exchange, format_, DIALECTS[dialect], names))
     else:
-        _write_whole(exchange, response, format_)
+        _write_whole(exchange, response, format_, names)
 
 
 def _clean(headers: Headers) -> None:
-    for name in _FROM_ELSEWHERE:
+    for name in _HIDDEN:
         headers.popall(name, None)
     if not _SECONDS.fullmatch(headers.get("retry-after", "0")):
         del headers["retry-after"]
 
 
-def _write_whole(exchange: Exchange, response: Response, format_: Format) -> None:
+def _write_whole(exchange: Exchange, response: Response, format_: Format, names: Names) -> None:
     document = json_text.read(response.body)
-    ours = None if document is None else format_.whole(document, Names(exchange, format_.id_prefix))
+    ours = None if document is None else format_.whole(document, names)
     body = None if ours is None else json_text.write(ours)
     if body is None:
         exchange.refusal = Refusal(

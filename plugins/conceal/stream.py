@@ -9,7 +9,8 @@ from plugins.conceal.formats import Format
 from plugins.conceal.names import Names
 from proxy.dialects.base import Dialect
 from proxy.dialects.sse import EventFramer, EventTooLarge, event_data, make_event
-from proxy.errors import error_body
+from proxy.errors import Refusal
+from proxy.exchange import Exchange
 
 _FAILED: Final = "failed in the middle of the answer"
 _TOO_LARGE: Final = "sent more at once than is passed on"
@@ -21,9 +22,10 @@ class Concealer:
     An event too large to be looked into ends the answer with an error: nothing passes unread.
     """
 
-    __slots__ = ("_dialect", "_format", "_framer", "_names", "_over")
+    __slots__ = ("_dialect", "_exchange", "_format", "_framer", "_names", "_over")
 
-    def __init__(self, format_: Format, dialect: Dialect, names: Names) -> None:
+    def __init__(self, exchange: Exchange, format_: Format, dialect: Dialect, names: Names) -> None:
+        self._exchange = exchange
         self._format = format_
         self._dialect = dialect
         self._names = names
@@ -60,10 +62,9 @@ class Concealer:
         return b"event: %b\ndata: %b\n\n" % (name, data) if name else b"data: %b\n\n" % data
 
     def _error(self, what: str) -> bytes:
-        body = error_body(
-            f"The model's server {what}. What came before is incomplete. Request id {self._names.request_id}.",
-            "api_error",
+        """Ours, or that of a plugin further in which refused what the model answered."""
+        refusal = self._exchange.refusal or Refusal(
             "upstream_error",
-            dialect=self._dialect.name,
+            f"The model's server {what}. What came before is incomplete. Request id {self._exchange.request_id}.",
         )
-        return self._dialect.error_event(body)
+        return self._dialect.error_event(refusal.envelope(dialect=self._dialect.name))

@@ -64,7 +64,8 @@ def answered(body: Any = ANSWER, status: int = 200, **headers: str) -> Rest:
 
 def concealer(operation: Operation = CHAT) -> Concealer:
     dialect = operation.dialect or ""
-    return Concealer(FORMATS[dialect], DIALECTS[dialect], Names(asked(operation), FORMATS[dialect].id_prefix))
+    seen = asked(operation)
+    return Concealer(seen, FORMATS[dialect], DIALECTS[dialect], Names(seen, FORMATS[dialect].id_prefix))
 
 
 async def test_whole_answer_is_written_anew() -> None:
@@ -158,7 +159,7 @@ async def test_dialect_without_a_list_of_members_is_closed() -> None:
     seen.operation = Operation("strange", Target.UPSTREAM, "strange.dialect")
     response = await plugin()(seen, answered(**{"x-request-id": "theirs"}))
     assert response.status == 500
-    assert b"vendor" not in response.body
+    assert b"vendor" not in response.body and "theirs" not in response.headers.values()
 
 
 def test_every_dialect_can_be_concealed() -> None:
@@ -185,6 +186,15 @@ def test_model_is_what_served_under_the_catalogues_own_name() -> None:
     assert served_model(seen) == "llama-3.3-70b"
     seen.route = None
     assert served_model(seen) == "llama"
+
+
+async def test_answer_kept_from_an_earlier_exchange_names_what_served_then() -> None:
+    """Nobody was called for it; a lane's own name is not what answered."""
+    seen = asked()
+    seen.route = None
+    response = await plugin()(seen, answered(**{"x-route-model": "llama-3.3-70b"}))
+    assert orjson.loads(response.body)["model"] == "llama-3.3-70b"
+    assert "x-route-model" not in response.headers
 
 
 def test_ids_are_the_same_within_an_answer_and_unlike_across_answers() -> None:
@@ -255,6 +265,15 @@ def test_error_event_is_in_the_dialects_own_form() -> None:
     """Anthropic's has a name."""
     said = concealer(MESSAGES)(b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error"}}\n\n')
     assert said.startswith(b'event: error\ndata: {"type":"error","error":{"message":"The model\'s server failed')
+
+
+def test_refusal_of_what_the_model_answered_keeps_its_own_words() -> None:
+    """A plugin further in ended the stream with an error event: that is ours already."""
+    seen = asked()
+    conceal = Concealer(seen, FORMATS["openai.chat"], DIALECTS["openai.chat"], Names(seen, ""))
+    seen.refusal = Refusal("content_refused", "The content rule 'cards' refuses what the model answered.")
+    said = conceal(DIALECTS["openai.chat"].error_event(seen.refusal.envelope()))
+    assert orjson.loads(said[6:])["error"]["code"] == "content_refused"
 
 
 def test_event_beyond_the_limit_ends_the_answer_with_an_error() -> None:
