@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
+
+TOKENS_MAX: Final = 1 << 31
+"""A report above it is nonsense: no column of the ledger overflows, whatever a customer's own server says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +46,9 @@ class Usage:
         audio_tokens: int = 0,
         audio_output_tokens: int = 0,
     ) -> Self:
-        """From an upstream's figures: parts are cut to their whole, negatives to 0."""
-        total = max(0, input_tokens)
-        output = max(0, output_tokens)
+        """From an upstream's figures: parts are cut to their whole, negatives to 0, the whole to `TOKENS_MAX`."""
+        total = min(max(0, input_tokens), TOKENS_MAX)
+        output = min(max(0, output_tokens), TOKENS_MAX)
         cached = min(max(0, cached_tokens), total)
         write = min(max(0, cache_write_tokens), total - cached)
         write_1h = min(max(0, cache_write_1h_tokens), total - cached - write)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.usage import NOTHING, Usage
+from proxy.usage import NOTHING, TOKENS_MAX, Usage
 
 COUNT = st.integers(-100, 1000)
 
@@ -24,8 +24,14 @@ def test_parts_are_within_their_whole(
     assert min(usage.cached_tokens, usage.cache_write_tokens, usage.cache_write_1h_tokens, usage.reasoning_tokens) >= 0
     assert usage.cached_tokens + usage.cache_write_tokens + usage.cache_write_1h_tokens <= usage.input_tokens
     assert usage.reasoning_tokens <= usage.output_tokens
-    assert usage.input_tokens == max(0, total)
-    assert usage.output_tokens == max(0, output)
+    assert usage.input_tokens == min(max(0, total), TOKENS_MAX)
+    assert usage.output_tokens == min(max(0, output), TOKENS_MAX)
+
+
+def test_what_no_model_takes_is_cut() -> None:
+    """A server of a customer's own says what it likes: nothing of it overflows a column of the ledger."""
+    usage = Usage.reported(input_tokens=1 << 64, output_tokens=1 << 63, cached_tokens=1 << 64, reasoning_tokens=1 << 64)
+    assert usage == Usage(TOKENS_MAX, TOKENS_MAX, cached_tokens=TOKENS_MAX, reasoning_tokens=TOKENS_MAX)
 
 
 def test_sound_figures_are_kept() -> None:

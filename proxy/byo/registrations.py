@@ -76,8 +76,12 @@ class Registration:
 
     @property
     def binding(self) -> Binding:
-        """What the sealed key belongs to."""
-        return (self.id, self.team, self.alias, self.upstream or "", self.base_url, self.credential_header)
+        """What the sealed key belongs to: all that was registered with it."""
+        operations = ",".join(self.operations)
+        return (
+            self.id, self.team, self.alias, self.upstream or "", self.base_url, self.model, operations,
+            self.credential_header,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

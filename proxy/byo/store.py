@@ -18,7 +18,7 @@ import orjson
 
 from proxy.byo.cipher import Cipher, Unreadable
 from proxy.byo.models import Unusable, model_of
-from proxy.byo.registrations import Registration, Wanted, hint_of, parse_secret
+from proxy.byo.registrations import Invalid, Registration, Wanted, hint_of, parse_secret
 from proxy.catalogue import Model
 from proxy.clock import Clock
 from proxy.config.schema import Generation
@@ -189,11 +189,20 @@ class ByoStore:
         return registration
 
     def rotate(self, team: str, alias: str, secret: str) -> Registration:
-        """Another key of the customer's in place of the old one. Raises NoEncryptionKey, UnknownAlias, Invalid."""
+        """Another key of the customer's in place of the old one. Raises NoEncryptionKey, UnknownAlias, Invalid.
+
+        Only where the old one is readable: a row that was changed in the file is not sealed anew as it is now, or
+        the new key would go where the row says.
+        """
         self._need_key()
         secret = parse_secret(secret, self._generation)
         with self._change() as connection:
-            found = self._find(connection, team, alias)
+            found, old = self._find(connection, team, alias)
+            try:
+                self._cipher.open(found.binding, old)
+            except Unreadable as error:
+                problem = f"'{alias}' cannot be rotated: {error}. Remove it and register it again."
+                raise Invalid("alias", problem) from error
             sealed = self._cipher.seal(found.binding, secret)
             now = self._clock.now_ms()
             connection.execute(
@@ -205,7 +214,7 @@ class ByoStore:
     def remove(self, team: str, alias: str) -> Registration:
         """End a registration and forget its key. Raises UnknownAlias."""
         with self._change() as connection:
-            found = self._find(connection, team, alias)
+            found, _ = self._find(connection, team, alias)
             now = self._clock.now_ms()
             connection.execute("UPDATE byo_registrations SET sealed=x'', revoked_ms=? WHERE id=?", (now, found.id))
             connection.execute(
@@ -262,7 +271,7 @@ class ByoStore:
         try:
             return model_of(registration, self._cipher.open(registration.binding, sealed), self._generation)
         except Unreadable as error:
-            return f"its key cannot be read ({error}). Register the key again, or ask the operator."
+            return f"its key cannot be read ({error}). Remove it and register it again, or ask the operator."
         except Unusable as error:
             return str(error)
 
@@ -270,10 +279,10 @@ class ByoStore:
         if not self._cipher.ready:
             raise NoEncryptionKey
 
-    def _find(self, connection: sqlite3.Connection, team: str, alias: str) -> Registration:
-        for one, _ in self._stored(connection, team):
+    def _find(self, connection: sqlite3.Connection, team: str, alias: str) -> tuple[Registration, bytes]:
+        for one, sealed in self._stored(connection, team):
             if one.alias == alias:
-                return one
+                return one, sealed
         raise UnknownAlias(f"The team '{team}' has no alias '{alias}'.")
 
     def _stored(

@@ -210,17 +210,25 @@ def test_a_lost_encryption_key_makes_aliases_unavailable_and_crashes_nothing(
 @pytest.mark.parametrize(
     ("column", "value"),
     [("base_url", "https://evil.example.com/v1"), ("upstream", None), ("team", "blue"), ("alias", "byo-other"),
-     ("credential_header", "x-evil"), ("id", "ffffffffffff")],
+     ("credential_header", "x-evil"), ("id", "ffffffffffff"), ("model", "dearest"),
+     ("operations", '["messages"]')],
 )  # fmt: skip
 def test_a_row_changed_in_the_file_gives_no_secret_away(
     store: ByoStore, under: Generation, path: Path, column: str, value: str | None
 ) -> None:
-    """Whoever can write the file still cannot have a key sent to another host, or used by another team."""
+    """Whoever can write the file still cannot have a key sent to another host, or used by another team.
+
+    Nor the next one: such a row takes no other key.
+    """
     store.add("red", wanted(under))
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"UPDATE byo_registrations SET {column}=?", (value,))
         connection.commit()
     team, alias = ("blue" if column == "team" else "red"), ("byo-other" if column == "alias" else "byo-gpt")
+    with pytest.raises(Refusal, match="another registration"):
+        store.model(team, alias)
+    with pytest.raises(Invalid, match="Remove it and register it again"):
+        store.rotate(team, alias, "sk-new-key-0123456789")
     with pytest.raises(Refusal, match="another registration"):
         store.model(team, alias)
 
