@@ -57,7 +57,7 @@ class CandidateEntry(Strict):
     upstream: str = Field(description="An upstream of config.yaml.")
     model: str | None = Field(default=None, description="What the upstream calls it; absent: the name of this entry.")
     cost: Price | None = Field(default=None, description="List price there; absent: the price of this entry.")
-    weight: Annotated[int, Field(ge=1, le=10_000)] = Field(default=1, description="Share of a weighted draw.")
+    weight: Annotated[int, Field(ge=0, le=10_000)] = Field(default=1, description="Share of a weighted draw.")
     capabilities: tuple[Capability, ...] | None = Field(
         default=None, description="What it can do there; absent: the capabilities of this entry."
     )
@@ -67,7 +67,7 @@ class MemberEntry(Strict):
     """A member of a lane."""
 
     model: Name = Field(description="Another model or lane, by name or alias.")
-    weight: Annotated[int, Field(ge=1, le=10_000)] = Field(default=1, description="Times its candidates' own weight.")
+    weight: Annotated[int, Field(ge=0, le=10_000)] = Field(default=1, description="Times its candidates' own weight.")
 
 
 def _candidate(value: Any) -> Any:

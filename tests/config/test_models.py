@@ -220,7 +220,7 @@ def test_a_candidate_whose_upstream_does_not_speak_it_is_refused(files: Files) -
             "no 'partner'",
         ),
         ("  x: {lane: [small], strategy: fastest, price: {input: 1, output: 1}}\n", "strategy"),
-        ("  x: {lane: [{model: small, weight: 0}], price: {input: 1, output: 1}}\n", "weight"),
+        ("  x: {lane: [{model: small, weight: -1}], price: {input: 1, output: 1}}\n", "weight"),
         ("  x: {lane: [small], capabilities: [singing], price: {input: 1, output: 1}}\n", "capabilities"),
         ("  x: {lane: [small], wallet: purse, price: {input: 1, output: 1}}\n", "wallet"),
     ],
