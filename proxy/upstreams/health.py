@@ -18,6 +18,8 @@ from proxy.upstreams.latency import PeakLatency, Recent
 
 _SMOOTHING = 0.1
 """Weight of the newest latency in the moving average."""
+UPSTREAMS_MAX: Final = 5_000
+"""Upstreams whose counters are kept; customers' own are among them, and the oldest make room."""
 CANDIDATES_MAX: Final = 20_000
 """(upstream, model) pairs remembered; of more, the oldest whose circuit is closed are forgotten."""
 EVICTION_LOOKS_MAX: Final = 64
@@ -167,6 +169,8 @@ class UpstreamStates:
             upstream = CUSTOMERS
         state = self._states.get(upstream)
         if state is None:
+            if len(self._states) >= UPSTREAMS_MAX:
+                del self._states[next(iter(self._states))]
             state = self._states[upstream] = UpstreamState()
         state.outcomes[outcome] += 1
         if outcome == "served":

@@ -10,7 +10,7 @@ import pytest
 from tests.edge.kinds import CHAT, Kind
 from tests.peers.behaviour import Behaviour
 from tests.support.raw import Answer, Raw
-from tests.support.world import GPT_4O_PRICE, LIMITS, MODELS, TEAMS, TIERS, World, world
+from tests.support.world import CHAIN, GPT_4O_PRICE, LIMITS, MODELS, TEAMS, TIERS, World, world
 
 LIKE_GPT_4O = {key: value for key, value in MODELS["gpt-4o"].items() if key != "candidates"}
 PARTNER = {"base_url": "http://127.0.0.1:9/v1", "keyless": True, "partner": "gpu-house"}
@@ -34,8 +34,11 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     teams = {**TEAMS["teams"], "poor": {**TEAMS["teams"]["default"], "caps": [{"usd": "0.000001", "window": "day"}]}}
     starter = {**TEAMS["teams"]["default"], "tier": "starter"}
     hasty = {**TEAMS["teams"]["default"], "tier": "hasty"}
+    routing = {"routing": {"backoff_milliseconds": 1, "circuit_failures": 2}}
+    chain = [routing if isinstance(entry, dict) and "routing" in entry else entry for entry in CHAIN]
     with world(
         tmp_path_factory.mktemp("table"),
+        config={"chain": chain},
         policies={
             "models": {"models": table_models()},
             "teams": {**TEAMS, "teams": {**teams, "small": starter, "hasty": hasty}},
