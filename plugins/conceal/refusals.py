@@ -11,17 +11,18 @@ from proxy.errors import Refusal
 
 READ_BYTES_MAX: Final = 64 << 10
 """Of a refusal that are looked into; a longer one is no error envelope."""
+WORDS_CHARS_MAX: Final = 2000
 PATH_CHARS_MAX: Final = 200
 
 _CONTEXT: Final = re.compile(
-    r"context.?(?:length|window|size)|prompt.is.too.long|too.many.(?:input.)?tokens|token.count.*exceed"
-    r"|input.*(?:too.long|longer.than).*tokens?|max(?:imum)?.?(?:input|sequence|model).?(?:length|tokens)"
-    r"|string_above_max_length|max_new_tokens",
-    re.IGNORECASE | re.DOTALL,
+    r"context.?(?:length|window|size|limit)|prompt is too long|too many (?:input )?tokens|string_above_max_length"
+    r"|token count.{0,60}exceed|max(?:imum)?.(?:input|sequence|model|prompt).(?:length|len|tokens)|max_new_tokens"
+    r"|input.{0,60}(?:too long|longer than).{0,60}token",
+    re.IGNORECASE,
 )
 _CONTENT: Final = re.compile(
-    r"content.?(?:policy|filter|moderation)|responsible.?ai|moderation|flagged|safety.?(?:system|filter|polic)"
-    r"|usage.?polic|prohibited",
+    r"content_?(?:policy|filter|moderation)|content (?:policy|filter|management policy)|responsible ?ai"
+    r"|\bmoderation_|(?:flagged|blocked|rejected) (?:by|for|as|due to)|safety (?:system|filter|polic)|usage polic",
     re.IGNORECASE,
 )
 _LEADING_PATH: Final = re.compile(r"\s*([A-Za-z_][\w.\[\]]{0,199}?):\s")
@@ -61,7 +62,8 @@ def told(status: int, body: bytes, call: Call | None, request_id: str) -> Refusa
 
 def _said(body: bytes) -> tuple[str, str | None]:
     """What the upstream said, to be understood and never repeated: its words, and the path that it names."""
-    document = json_text.read(body) if len(body) <= READ_BYTES_MAX else None
+    # Google sends a list of one.
+    document = json_text.read(body.strip().strip(b"[]")) if len(body) <= READ_BYTES_MAX else None
     if document is None:
         return "", None
     error = document.get("error")
@@ -72,7 +74,7 @@ def _said(body: bytes) -> tuple[str, str | None]:
     if not isinstance(path, str):
         leading = _LEADING_PATH.match(message)
         path = leading[1] if leading else None
-    return " ".join((code, kind, message, _text(document.get("detail")))), path
+    return " ".join((code, kind, message, _text(document.get("detail"))))[:WORDS_CHARS_MAX], path
 
 
 def _text(value: Any) -> str:
