@@ -186,6 +186,21 @@ def test_a_customers_own_server(customers: Customers, opened: ExitStack) -> None
     assert customers.world.provider.requests == []
 
 
+@pytest.mark.parametrize("tokens", [1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1, 1 << 70])
+def test_what_a_customers_server_reports_harms_no_ledger(customers: Customers, opened: ExitStack, tokens: int) -> None:
+    """However many tokens it says it used: its own exchange and everybody else's are settled."""
+    key = customers.key("red")
+    url = f"http://127.0.0.1:{customers.own.port}/v1"
+    customers.register(key, alias="byo-liar", upstream=None, base_url=url, key=OWN_KEY)
+    usage = {"prompt_tokens": tokens, "completion_tokens": tokens, "total_tokens": 2 * tokens}
+    customers.own.default = Behaviour(usage=usage)
+    client = sdk(opened, customers, key)
+    client.chat.completions.create(model="byo-liar", messages=HELLO)
+    client.chat.completions.create(model="gpt-4o", messages=HELLO)
+    assert open_holds(customers.world) == 0
+    customers.world.gateway.cli("ledger", "audit")
+
+
 @pytest.mark.parametrize(
     "base_url",
     ["http://127.0.0.1:{admin}/v1", "https://127.0.0.1/v1", "https://localhost/v1", "https://[::1]/v1",
