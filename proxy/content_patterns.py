@@ -73,8 +73,8 @@ def _rule(name: str, patterns: tuple[str, ...], replacement: str, chars_max: int
 PATTERNS: Final[dict[str, ContentRule]] = {
     rule.name: rule
     for rule in (
-        # A private key of 4096 bits is 3,300 characters in PEM.
-        _rule("api_keys", _API_KEYS, "[key removed]", 4096, None),
+        # A private key of 8192 bits is 6,400 characters in PEM.
+        _rule("api_keys", _API_KEYS, "[key removed]", 8192, None),
         _rule("card_numbers", _CARD_NUMBERS, "[card number removed]", 40, "luhn"),
         # The longest valid address has 254 characters.
         _rule("mail_addresses", _MAIL_ADDRESSES, "[mail address removed]", 254, None),

@@ -77,9 +77,11 @@ class ContentRulesPlugin(Plugin[ContentRulesSettings]):
             return await call_next(exchange)
         if requests is not None:
             exchange.call = await self._checked(exchange, call, requests)
+        if call.stream and answers is not None and call.dialect not in READERS:
+            raise Refusal("internal_error", "This path is closed: nothing here reads streams of its format.")
         exchange.content_checked = True
         response = await call_next(exchange)
-        if answers is not None and response.status == 200 and exchange.operation.name != "embeddings":
+        if answers is not None and response.status < 300 and exchange.operation.name != "embeddings":
             await self._guard(exchange, call, response, answers)
         return response
 
