@@ -17,7 +17,7 @@ from proxy.config.load import POLICIES
 from proxy.config.problems import ConfigProblems
 from proxy.config.schema import ConfigFile, Generation
 
-LIVE: Final = frozenset({"upstreams", "byo", "policies", "time_zone"})
+LIVE: Final = frozenset({"partners", "upstreams", "byo", "policies", "time_zone"})
 """The keys of config.yaml that a reload takes over, beside all of policies/."""
 _Signature = tuple[tuple[str, int, int, int], ...]
 

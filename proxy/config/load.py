@@ -16,6 +16,7 @@ from proxy.config.expansion import expand_document
 from proxy.config.listeners import build_listeners
 from proxy.config.model_entries import ModelsFile
 from proxy.config.models import build_models
+from proxy.config.partners import check_partners
 from proxy.config.policies import CaptureFile, LimitsFile, TeamsFile, TiersFile
 from proxy.config.problems import ConfigProblems, Marks, Problem, problems_of
 from proxy.config.problems import Path as KeyPath
@@ -137,6 +138,7 @@ def _assemble(
         unset={str(place[1]): variable for place, variable in config.unset.items()},
         root=root,
     )
+    check_partners(file.partners, file.upstreams, marks.below("upstreams"), problems)
     catalogue = build_models(
         models.model,
         models.marks,

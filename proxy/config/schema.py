@@ -8,6 +8,7 @@ Secrets are resolved by then, and its repr holds none.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -168,6 +169,14 @@ class ByoEntry(Strict):
     registrations_max: Annotated[int, Field(ge=0, le=1000)] = Field(default=20, description="At a time, of one team.")
 
 
+class PartnerEntry(Strict):
+    """A revenue-share partner: whoever runs the upstreams that name it."""
+
+    share_percent: Annotated[Decimal, Field(ge=0, le=100, decimal_places=6)] = Field(
+        description="Its part of the month's revenue from exchanges that it served."
+    )
+
+
 class ConfigFile(Strict):
     """config.yaml."""
 
@@ -176,6 +185,9 @@ class ConfigFile(Strict):
         repr=False, description="Plugins in their order: a name, or a name with its settings."
     )
     upstreams: dict[str, UpstreamEntry] = Field(description="The providers, by name.")
+    partners: dict[str, PartnerEntry] = Field(
+        default_factory=dict, description="Revenue-share partners by name, for 'tollway partners statement'."
+    )
     byo: ByoEntry = Field(default=ByoEntry(), repr=False, description="Customers' own upstream keys.")
     policies: str = Field(default="policies", description="Folder of the other files.")
     state: str = Field(default="var", description="Folder of the ledger, CA and logs.")

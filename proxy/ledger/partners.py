@@ -47,7 +47,8 @@ class Statement:
     """A partner's usage of a span of time, by upstream, and its share."""
 
     partner: str
-    share_percent: Decimal
+    share_percent: Decimal | None
+    """None: nothing was agreed, or the configuration does not say."""
     rows: tuple[PartnerUsage, ...]
 
     @property
@@ -64,14 +65,16 @@ class Statement:
         )
 
     @property
-    def share(self) -> Nano:
+    def share(self) -> Nano | None:
         """The partner's part of the revenue, rounded down to a nano-dollar once, over all of it."""
+        if self.share_percent is None:
+            return None
         exact = Decimal(self.total.revenue) * self.share_percent / 100
         return Nano(int(exact.to_integral_value(ROUND_FLOOR)))
 
 
 def statement(
-    connection: sqlite3.Connection, partner: str, share_percent: Decimal, *, since_ms: int, until_ms: int
+    connection: sqlite3.Connection, partner: str, share_percent: Decimal | None, *, since_ms: int, until_ms: int
 ) -> Statement:
     """Of [since_ms, until_ms), dearest upstream first; from exchanges and from the days folded from pruned ones."""
     bounds = {"partner": partner, "since": since_ms, "until": until_ms}
