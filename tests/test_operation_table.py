@@ -114,6 +114,16 @@ def test_captured_paths_name_their_operation_and_model() -> None:
     assert found == Resolution(CHAT, "gpt-4o")
     assert TABLE.resolve("POST", "/openai/v1/chat/completions", host("api.groq.com"), REGULAR).operation is CHAT
     assert TABLE.resolve("POST", "/v1/chat/completions", host("api.groq.com"), REGULAR).operation is UNMETERED
+    for captured, path in (
+        (OPENAI, "/v1/responses"),
+        (AZURE, "/openai/responses"),
+        (AZURE, "/openai/v1/responses"),
+        (host("api.groq.com"), "/openai/v1/responses"),
+        (host("api.x.ai"), "/v1/responses"),
+        (host("openrouter.ai"), "/api/v1/responses"),
+    ):
+        assert TABLE.resolve("POST", path, captured, REGULAR) == Resolution(RESPONSES)
+        assert TABLE.resolve("GET", path + "/resp_1", captured, REGULAR) == Resolution(UNMETERED)
 
 
 def test_endpoints_of_plugins_join_the_reverse_listeners() -> None:

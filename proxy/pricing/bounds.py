@@ -80,7 +80,7 @@ def _image_bytes(value: Any) -> int:
     if not isinstance(value, dict):
         return 0
     image = value.get("image_url")
-    if image is not None:
+    if isinstance(image, dict) or value.get("type") == "input_image":
         url = image.get("url") if isinstance(image, dict) else image
         return len(url) if isinstance(url, str) and url.startswith("data:image/") and url.isascii() else 0
     source = value.get("source")

@@ -6,6 +6,8 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from openai.types.responses import ResponseErrorEvent, ResponseStreamEvent
 from pydantic import TypeAdapter
 
@@ -230,6 +232,37 @@ def test_count_holds_all_that_the_model_reads() -> None:
         counted = count_call(parsed(input=text, **member), "o200k_base")
         assert counted is not None
         assert counted > alone
+
+
+TEXTS = st.text(max_size=60) | st.sampled_from(
+    ["\n" * 40, "<|endoftext|>", "\U0001f469\u200d\U0001f4bb" * 9, "word " * 50]
+)
+ITEMS = st.one_of(
+    st.builds(lambda text: {"role": "user", "content": text}, TEXTS),
+    st.builds(lambda text: said({"type": "input_text", "text": text}), TEXTS),
+    st.builds(lambda text: {"type": "function_call", "call_id": "c", "name": "f", "arguments": text}, TEXTS),
+    st.builds(lambda text: {"type": "function_call_output", "call_id": "c", "output": text}, TEXTS),
+    st.builds(
+        lambda text: said({"type": "input_image", "image_url": IMAGE}, {"type": "input_text", "text": text}), TEXTS
+    ),
+)
+
+
+@given(items=st.lists(ITEMS, min_size=1, max_size=5), instructions=TEXTS, described=TEXTS)
+@settings(deadline=None)
+def test_no_count_is_above_the_bound(items: list[Any], instructions: str, described: str) -> None:
+    """Whatever stands in items, instructions, tools and schema."""
+    call = parsed(
+        input=items,
+        instructions=instructions,
+        tools=[{**TOOL, "description": described}],
+        text={"format": {"type": "json_schema", "name": "x", "schema": {"description": described}}},
+    )
+    bound = input_bound(call, image_tokens_max=1000)
+    counted = count_call(call, "cl100k_base", image_tokens_max=1000)
+    assert bound is not None
+    assert counted is not None
+    assert counted <= bound
 
 
 # -- answers
