@@ -46,7 +46,8 @@ def _suitable(entry: UpstreamEntry, upstreams: Upstreams, name: str) -> bool:
 
 def _problems(entry: ByoEntry, marks: Marks, suitable: tuple[str, ...]) -> Iterator[Problem]:
     for index, key in enumerate(entry.keys):
-        if key and not _is_key(key):
+        unset = key.startswith("${")  # Told where references are replaced.
+        if key and not unset and not _is_key(key):
             yield marks.problem(
                 ("keys", index), "this is not an encryption key; 'tollway byo new-key' prints a fresh one"
             )
