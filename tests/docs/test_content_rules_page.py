@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
 from proxy.config.rules import ContentEntry
+from proxy.config.source import parse_document
 from proxy.content_patterns import PATTERNS
 from proxy.policy import ContentRule
 from proxy.text.matching import problem
@@ -17,7 +16,7 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs" / "content-rules.md").read_
 def test_the_example_can_be_used() -> None:
     """Each entry is one that teams.yaml takes; own patterns have no fault."""
     block = [line for line in PAGE.splitlines() if line.startswith("    ")]
-    entries = yaml.safe_load("\n".join(block))["teams"]["research"]["content"]
+    entries = parse_document("\n".join(block).encode(), "page").data["teams"]["research"]["content"]
     assert len(entries) == 4
     for entry in entries:
         read = ContentEntry.model_validate({"name": entry} if isinstance(entry, str) else entry)
