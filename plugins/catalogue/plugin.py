@@ -150,25 +150,33 @@ def _named(exchange: Exchange, call: Call) -> str | None:
 
 
 def _listed(catalogue: dict[str, Model], name: str, upstream: str) -> Model | None:
-    """The entry that prices a provider's own model: of that name, or an alias that stands for it."""
+    """The entry that prices a provider's own model: of that name, or an alias that stands for it; never a lane."""
     named = catalogue.get(name)
+    if named is not None and named.lane:
+        named = None
     if named is not None and any(candidate.upstream == upstream for candidate in named.candidates):
         return named
     for model in catalogue.values():
-        for candidate in model.candidates:
-            if candidate.upstream_model == name and candidate.upstream == upstream:
-                return model
+        if not model.lane and _candidate_of(model, name, upstream) is not None:
+            return model
     return named
+
+
+def _candidate_of(model: Model, name: str, upstream: str) -> Candidate | None:
+    """The candidate at `upstream` that it knows by `name`."""
+    for candidate in model.candidates:
+        if candidate.upstream_model == name and candidate.upstream == upstream:
+            return candidate
+    return None
 
 
 def _as_named(name: str, known: Model | None, upstream: str, operation: str) -> Model:
     """The provider's own model under the client's own key: the name stays; prices are ours where we know them."""
-    candidate = Candidate(upstream, name)
     if known is None:
-        return Model(name, (candidate,), None, 0, 4096, 1 << 20, frozenset({operation}))
-    for listed in known.candidates:
-        if listed.upstream == upstream:
-            candidate = Candidate(upstream, name, listed.cost)
+        return Model(name, (Candidate(upstream, name),), None, 0, 4096, 1 << 20, frozenset({operation}))
+    there = [listed for listed in known.candidates if listed.upstream == upstream]
+    listed = _candidate_of(known, name, upstream) or next(iter(there), None)
+    candidate = Candidate(upstream, name, None if listed is None else listed.cost)
     return Model(
         name,
         (candidate,),

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from plugins.catalogue.plugin import CataloguePlugin, CatalogueSettings
-from proxy.catalogue import Model
+from proxy.catalogue import Candidate, Model
 from proxy.config.schema import CapturedHost
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, ListenerKind
 from proxy.identities import Identity, IdentityKind
 from proxy.operation_table import OperationTable
 from proxy.operations import EMBEDDINGS, MODELS
+from proxy.pricing.rates import Rates
 from tests.support.fakes import CHAT_BODY, Rest, exchange, generation, identity, model, origin
 
 ANONYMOUS = Identity(IdentityKind.ANONYMOUS, "anonymous", "anonymous", "anonymous", "anonymous", "anonymous")
@@ -269,6 +270,27 @@ async def test_own_provider_key_is_priced_by_the_alias_that_stands_for_the_model
     other = known(at=at, captured=elsewhere, who=own, body=body, under=under)
     await plugin()(other, Rest())
     assert other.model is not None and other.model.rates is None
+
+
+async def test_own_provider_key_is_priced_by_what_is_called_not_by_a_lane_over_it() -> None:
+    """A lane has a price of its own, and of two candidates at one provider each has its cost."""
+    captured = CapturedHost("api.openai.com", "openai", ("authorization",), ())
+    at = origin(listener="capture", kind=ListenerKind.REGULAR, captured_host="api.openai.com")
+    small, large = Candidate("openai", "gpt-s", Rates(1, 2)), Candidate("openai", "gpt-l", Rates(30, 40))
+    models = {
+        "route": model("route", lane=True, candidates=(large, small)),
+        "both": model("both", candidates=(small, large)),
+    }
+    under = generation(models=models)
+    for name, cost in (("gpt-s", Rates(1, 2)), ("gpt-l", Rates(30, 40))):
+        who, body = identity(provider_credential=True), {**CHAT_BODY, "model": name}
+        seen = known(at=at, captured=captured, who=who, body=body, under=under)
+        await plugin()(seen, Rest())
+        assert seen.model is not None and seen.model.list_rates(seen.model.candidates[0]) == cost
+    who = identity(provider_credential=True)
+    lane = known(at=at, captured=captured, who=who, body={**CHAT_BODY, "model": "route"}, under=under)
+    await plugin()(lane, Rest())
+    assert lane.model is not None and lane.model.rates is None
 
 
 async def test_unpriced_operations_pass_unread() -> None:
