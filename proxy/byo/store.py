@@ -105,6 +105,8 @@ class ByoStore:
         self._writing = threading.Lock()
         self._clock = clock
         self._teams: dict[str, _Team] = {}
+        # What is removed or replaced is overwritten, in the log by its next checkpoint.
+        self._writer.execute("PRAGMA secure_delete=ON")
         self._make_tables()
         self._seen = self._read_generation()
         self.follow(generation)
