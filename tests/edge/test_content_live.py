@@ -221,3 +221,34 @@ def test_matches_are_counted_by_rule_and_action(edge: World, chat: openai.OpenAI
         assert f'tollway_content_matches_total{{action="redact",rule="{name}"}}' in scraped
     kept = scraped + edge.gateway.log() + json.dumps(edge.gateway.audit_lines())
     assert not any(secret in kept for secret in (KEY_IN_TEXT, MAIL, CARD, "Apollo"))
+
+
+def test_responses_go_out_and_come_back_redacted(edge: World, chat: openai.OpenAI) -> None:
+    """Instructions and input; text and arguments, whole and streamed, deltas and what is repeated at the end."""
+    edge.provider.default = Behaviour(text=TEXT)
+    asked: Any = [{"role": "user", "content": [{"type": "input_text", "text": TEXT}]}]
+    whole = chat.responses.create(model="gpt-5", input=asked, instructions=f"Ask {MAIL}.", max_output_tokens=100)
+    assert whole.output_text == CLEAN
+    seen = edge.provider.requests[-1].json()
+    assert (seen["input"][0]["content"][0]["text"], MAIL in seen["instructions"]) == (CLEAN, False)
+    deltas: list[str] = []
+    with chat.responses.stream(model="gpt-5", input="Say hello.", max_output_tokens=100) as stream:
+        deltas = [event.delta for event in stream if event.type == "response.output_text.delta"]
+        final = stream.get_final_response()
+    assert "".join(deltas) == final.output_text == CLEAN
+    edge.provider.default = Behaviour(tool=("send", ARGUMENTS))
+    with chat.responses.stream(model="gpt-5", input="Say hello.", max_output_tokens=100) as stream:
+        deltas = [event.delta for event in stream if event.type == "response.function_call_arguments.delta"]
+        (call,) = stream.get_final_response().output
+    assert json.loads("".join(deltas)) == json.loads(call.arguments) == CALLED  # type: ignore[union-attr]
+
+
+def test_a_refusal_ends_a_response_s_stream(edge: World, chat: openai.OpenAI) -> None:
+    """With an event of type error, which the SDK raises or gives, and nothing after it."""
+    edge.provider.default = Behaviour(text="The name of it is Project Apollo, and there is much more to say.")
+    events: list[Any] = []
+    with pytest.raises(openai.APIError) as refused:
+        events.extend(chat.responses.create(model="gpt-5", input="Say hello.", max_output_tokens=100, stream=True))
+    assert refused.value.code == "content_refused"
+    said = [event.delta for event in events if event.type == "response.output_text.delta"]
+    assert "".join(said) == "The name of it is "
