@@ -91,7 +91,7 @@ def list_(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> No
     elif not states:
         typer.echo("No purses. Put money into one: tollway credit grant 25.00 --team NAME")
     else:
-        Console().print(_table(states))
+        Console().print(purse_table(states))
 
 
 @app.command("show", epilog="Example: tollway credit show --team acme --user ann@example.com")
@@ -113,7 +113,7 @@ def show(
     if json:
         opening.print_json({**plain_state(state), "grants": [_plain_grant(one) for one in grants]})
         return
-    Console().print(_table([state]))
+    Console().print(purse_table([state]))
     table = Table("granted", "USD", "id", "note")
     for one in grants:
         table.add_row(opening.day_text(one.at_ms, opening.zone_of(generation)), usd_text(one.amount), one.id, one.note)
@@ -170,7 +170,8 @@ def _plain_grant(one: Grant) -> dict[str, Any]:
     return {**plain_grant(one), "at": opening.instant_text(one.at_ms)}
 
 
-def _table(states: list[PurseState]) -> Table:
+def purse_table(states: list[PurseState]) -> Table:
+    """For people: a row for each purse."""
     table = Table("purse", "wallet")
     for column in ("granted USD", "spent USD", "held USD", "left USD"):
         table.add_column(column, justify="right")

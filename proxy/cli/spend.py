@@ -77,7 +77,7 @@ def _plain(by: Group, row: SpendRow) -> dict[str, Any]:
         "list_usd": usd_text(row.list),
         "charged_overage_usd": usd_text(row.charged_overage),
         "list_overage_usd": usd_text(row.list_overage),
-        "paid_usd": usd_text(row.paid),
+        "prepaid_usd": usd_text(row.paid),
     }
 
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from proxy.cli import opening, spend
 from proxy.config.schema import Generation
 from tests.cli.conftest import Tollway
-from tests.ledger.making import dispatched, opened, request, settlement
+from tests.ledger.making import dispatched, opened, paying, put_in, request, settlement
 from tests.support.fakes import FakeClock
 
 DAY_MS = 86_400_000
@@ -56,8 +56,24 @@ def test_spend_as_json_is_exact(tollway: Tollway) -> None:
         "list_usd": "1.75",
         "charged_overage_usd": "0.00",
         "list_overage_usd": "0.00",
-        "paid_usd": "0.00",
+        "prepaid_usd": "0.00",
     }
+
+
+def test_spend_tells_what_purses_have_paid(tollway: Tollway, configured: Generation, operator_clock: FakeClock) -> None:
+    """Of what was charged; a table has the column only where somebody pays in advance."""
+
+    async def serve() -> None:
+        ledger = opened(opening.database_of(configured), operator_clock)
+        await put_in(ledger, 10**9)
+        hold, attempt = await dispatched(ledger, paying(500_000_000, at_ms=operator_clock.ms))
+        ledger.settle(hold, settlement(500_000_000, attempt, paid=200_000_000))
+        await ledger.close()
+
+    asyncio.run(serve())
+    (row,) = json.loads(tollway("--json").stdout)
+    assert (row["charged_usd"], row["prepaid_usd"]) == ("0.50", "0.20")
+    assert "prepaid" in tollway().stdout
 
 
 @pytest.mark.usefixtures("spent")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import Callable
+from contextlib import closing
 
 import pytest
 import typer
@@ -12,6 +14,10 @@ import typer
 from proxy.cap_windows import present
 from proxy.cli import opening, teams
 from proxy.config.schema import Generation
+from proxy.ledger.api import Grant, Purse
+from proxy.ledger.credit import grant_now
+from proxy.ledger.schema import connect
+from proxy.pricing.money import Nano
 from tests.cli.conftest import Tollway
 from tests.ledger.making import dispatched, opened, request, settlement
 from tests.support.fakes import FakeClock
@@ -55,3 +61,30 @@ def test_an_unknown_team_is_an_error_with_the_near_miss(tollway: Tollway) -> Non
     """Exit 2, and what was probably meant."""
     result = tollway("show", "rde")
     assert (result.exit_code, "Did you mean 'red'?" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("prepaid", "shown"),
+    [
+        ("team", [("red", "balance", "7.00"), ("red", "frontier", "0.00")]),
+        ("organisation", [("acme", "balance", "9.00"), ("acme", "frontier", "0.00")]),
+        ("user", [("red/ann", "balance", "5.00")]),
+        (None, []),
+    ],
+)
+def test_show_tells_where_prepaid_balances_stand(
+    tollway: Tollway, configured: Generation, prepaid: str | None, shown: list[tuple[str, str, str]]
+) -> None:
+    """Of the purses that pay for the team, and of no other."""
+    for purse, dollars in (
+        (Purse("team", "red"), 7),
+        (Purse("organisation", "acme"), 9),
+        (Purse("user", "red/ann"), 5),
+        (Purse("user", "blue/ann"), 3),
+    ):
+        with closing(connect(opening.database_of(configured))) as connection:
+            grant_now(connection, Grant(str(purse), purse, Nano(dollars * 10**9), "", 0))
+    configured.teams["red"] = dataclasses.replace(configured.teams["red"], prepaid=prepaid)
+    balances = json.loads(tollway("show", "red", "--json").stdout)["balances"]
+    assert [(one["id"], one["wallet"], one["left_usd"]) for one in balances] == shown
+    assert ("Pays in advance" in tollway("show", "red").stdout) == (prepaid is not None)
