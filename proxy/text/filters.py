@@ -33,12 +33,11 @@ _SHORT_ESCAPES: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 
 class Refused(Exception):
-    """A rule that refuses has matched. `text` is what may still go out before it; `place` is for who asked."""
+    """A rule that refuses has matched. `place` is for who asked."""
 
-    def __init__(self, rule: ContentRule, text: str = "") -> None:
+    def __init__(self, rule: ContentRule) -> None:
         super().__init__(rule.name)
         self.rule = rule
-        self.text = text
         self.place = ""
 
 
@@ -87,12 +86,8 @@ class PlainText:
         hits, decided = self._scanner.feed(text, last=last)
         self._pending += text
         pieces: list[str] = []
-        try:
-            for hit in hits:
-                self._take_out(hit, pieces)
-        except Refused as refused:
-            refused.text = "".join(pieces)
-            raise
+        for hit in hits:
+            self._take_out(hit, pieces)
         self._let_go(decided, pieces)
         return "".join(pieces)
 
@@ -153,12 +148,8 @@ class JsonText(PlainText):
         self._tail = ""
         pieces: list[str] = []
         run: list[str] = []
-        try:
-            self._tokens(text, run, pieces, last=last)
-            pieces.append(super()._pass("".join(run), last=last))
-        except Refused as refused:
-            refused.text = "".join(pieces) + refused.text
-            raise
+        self._tokens(text, run, pieces, last=last)
+        pieces.append(super()._pass("".join(run), last=last))
         return "".join(pieces)
 
     def _tokens(self, text: str, run: list[str], pieces: list[str], *, last: bool) -> None:

@@ -72,24 +72,27 @@ class _Search:
 
     def hits(self, text: str, start: int, limit: int) -> Iterator[tuple[int, int]]:
         """Matches that begin at `start` or later and before `limit`, none overlapping another, in order."""
-        chars_max, luhn = self.rule.match_chars_max, self.rule.check == "luhn"
         while start < limit:
-            found = self.regexp.search(text, start)
-            if found is None:
-                return
-            begin, end = found.span()
-            if begin >= limit:
-                return
-            if end - begin > chars_max:
-                found = self.regexp.match(text, begin, begin + chars_max)
-                end = begin if found is None else found.end()
-            if luhn:
-                end = self._card_end(text, begin, end)
-            if end > begin:
-                yield begin, end
-                start = end
+            for found in self.regexp.finditer(text, start):
+                begin, found_end = found.span()
+                if begin >= limit:
+                    return
+                end = self._end(text, begin, found_end)
+                if end > begin:
+                    yield begin, end
+                if end != found_end:
+                    # The search goes on somewhere else than RE2 would.
+                    start = max(end, begin + 1)
+                    break
             else:
-                start = begin + 1
+                return
+
+    def _end(self, text: str, begin: int, end: int) -> int:
+        """Where the match really ends that RE2 found, `begin` where it is none."""
+        if end - begin > self.rule.match_chars_max:
+            found = self.regexp.match(text, begin, begin + self.rule.match_chars_max)
+            end = begin if found is None else found.end()
+        return self._card_end(text, begin, end) if self.rule.check == "luhn" else end
 
     def _card_end(self, text: str, begin: int, end: int) -> int:
         """Where the card number ends that begins here, `begin` where none does.
