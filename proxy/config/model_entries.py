@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from proxy.config.policies import Count, Name, Rate
 from proxy.config.schema import Strict
@@ -127,6 +127,12 @@ class ModelEntry(Strict):
     )
     created: Annotated[int, Field(ge=0)] = Field(default=0, description="Unix seconds shown by GET /v1/models.")
     tags: tuple[str, ...] = Field(default=(), description="Free words for whoever reads the catalogue.")
+
+    @model_validator(mode="after")
+    def _has_a_context(self) -> Self:
+        if self.context is None and not self.lane:
+            raise ValueError("the key 'context' is missing")
+        return self
 
 
 class ModelsFile(Strict):

@@ -69,7 +69,7 @@ def _claim_names(file: ModelsFile, marks: Marks, problems: list[Problem]) -> dic
         spellings += [(alias, part.problem(("aliases", at), "")) for at, alias in enumerate(entry.aliases)]
         for spelling, place in spellings:
             if spelling in names:
-                message = f"the name '{spelling}' is already taken by the model '{names[spelling]}': call one of them something else"
+                message = f"the name '{spelling}' is already taken by the model '{names[spelling]}': rename one of them"
                 problems.append(replace(place, message=message))
             elif spelling.startswith(BYO_PREFIX):
                 message = f"names that begin with '{BYO_PREFIX}' are kept for customers' own models"
@@ -164,8 +164,6 @@ def _problems(entry: ModelEntry, marks: Marks, upstreams: Upstreams, tiers: Coll
             yield marks.problem(
                 ("tiers", index), f"there is no tier '{tier}' in tiers.yaml", suggestion=near(tier, tiers)
             )
-    if entry.context is None and not entry.lane:
-        yield marks.problem((), "the key 'context' is missing")
     if "output_default" in entry.model_fields_set and entry.output_default > entry.output_max and not entry.lane:
         yield marks.problem(("output_default",), f"more than output_max, which is {entry.output_max}")
     if entry.context is not None and entry.output_max > entry.context and _generates(entry):
