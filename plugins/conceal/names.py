@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from base64 import b64encode
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -11,7 +12,8 @@ from proxy.telemetry.request_id import PREFIX
 
 _SECRET: Final = secrets.token_bytes(32)
 """Of this process: both ends of a conversation come back as they were given, so nobody else needs it."""
-_ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_LETTERS: Final = b"xy"
+"""In the place of the two signs of base64 that are neither letter nor digit."""
 CALL_ID_CHARS: Final = 9
 """Letters and digits of a tool call's id: the one form that every provider takes back (Mistral takes no other)."""
 BLOCK_ID_CHARS: Final = 24
@@ -33,13 +35,9 @@ class Names:
 
     def hidden(self, theirs: str, chars: int) -> str:
         """An id for `theirs`: the same within this answer, unlike in every other, and not to be guessed back."""
-        digest = blake2b(f"{self.request_id}\0{theirs}".encode("utf-8", "replace"), key=_SECRET).digest()
-        number = int.from_bytes(digest[:24])
-        letters = []
-        for _ in range(chars):
-            number, place = divmod(number, 62)
-            letters.append(_ALPHABET[place])
-        return "".join(letters)
+        message = f"{self.request_id}\0{theirs}".encode("utf-8", "surrogatepass")
+        digest = blake2b(message, digest_size=BLOCK_ID_CHARS, key=_SECRET).digest()
+        return b64encode(digest, _LETTERS)[:chars].decode()
 
 
 def served_model(exchange: Exchange, routed: str | None = None) -> str:

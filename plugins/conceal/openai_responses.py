@@ -5,6 +5,7 @@ Source: the answer types of OpenAI's own SDK. What a response repeats of the req
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from plugins.conceal.names import BLOCK_ID_CHARS, Names
@@ -29,6 +30,8 @@ from plugins.conceal.shapes import (
 
 _ID_KINDS: Final = frozenset({"msg", "fc", "ctc", "rs", "ws", "fs", "ci", "ig", "file", "cntr"})
 """What the id of an item begins with says what the item is, and goes back with the next turn."""
+_SEALED: Final = re.compile(r"rs_[0-9a-f]{16,128}")
+"""The id of reasoning, where it is digits and nothing else."""
 _STATUS: Final = word("in_progress", "completed", "incomplete", "failed", "cancelled", "queued", other="completed")
 _FAILED: Final = {"code": "server_error", "message": "The model's server failed on this request."}
 
@@ -36,8 +39,17 @@ _FAILED: Final = {"code": "server_error", "message": "The model's server failed 
 def _item_id(value: Any, names: Names) -> Any:
     if not isinstance(value, str):
         return None if value is None else DROP
+    if _SEALED.fullmatch(value) and _sealed(names.asked):
+        return value
     kind = value.partition("_")[0]
     return f"{kind if kind in _ID_KINDS else 'item'}_{names.hidden(value, BLOCK_ID_CHARS)}"
+
+
+def _sealed(asked: dict[str, Any]) -> bool:
+    """Whether reasoning comes encrypted, to go back with the next turn: its maker then compares the id with the one
+    inside, and refuses another."""
+    include = asked.get("include")
+    return asked.get("store") is False or (isinstance(include, list) and "reasoning.encrypted_content" in include)
 
 
 def _error(value: Any, _: Names) -> Any:
@@ -88,17 +100,12 @@ _known: Final = typed(_ITEMS)
 
 
 def _item(value: Any, names: Names) -> Any:
-    """An item of the output. An unknown one becomes an empty message, so that the items' numbers stay whole.
-
-    Encrypted reasoning has no id: its maker wrote one inside, and refuses it beside another.
-    """
+    """An item of the output. An unknown one becomes an empty message, so that the items' numbers stay whole."""
     item = _known(value, names)
-    if item is DROP:
-        empty = {"type": "message", "status": "completed", "role": "assistant", "content": []}
-        return {"id": f"msg_{names.hidden('unknown', BLOCK_ID_CHARS)}", **empty}
-    if item.get("encrypted_content"):
-        item.pop("id", None)
-    return item
+    if item is not DROP:
+        return item
+    empty = {"type": "message", "status": "completed", "role": "assistant", "content": []}
+    return {"id": f"msg_{names.hidden('unknown', BLOCK_ID_CHARS)}", **empty}
 
 
 _RESPONSE: Final[Shape] = {

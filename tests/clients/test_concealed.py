@@ -134,6 +134,24 @@ def test_streamed_message_with_thought_and_tool_goes_two_turns(edge: World, mess
     assert called["content"][1]["id"] == returned["content"][0]["tool_use_id"] == call.id
 
 
+def test_streamed_response_with_a_tool_goes_two_turns(edge: World, chat: openai.OpenAI) -> None:
+    """The call's items go back as they came; both ends under the id that the client was given."""
+    edge.provider.script(CALLS)
+    tool: Any = [{"type": "function", "name": "weather", "parameters": SCHEMA, "strict": False}]
+    with chat.responses.stream(model="gpt-5", input=HELLO, tools=tool) as stream:
+        asked = stream.get_final_response()
+    (call,) = asked.output
+    assert call.type == "function_call" and call.arguments == ARGUMENTS
+    assert asked.model == "gpt-5" and asked.id.startswith("resp_") and MARK not in asked.model_dump_json()
+
+    turn: Any = [*HELLO, call, {"type": "function_call_output", "call_id": call.call_id, "output": "7 degrees"}]
+    answer = chat.responses.create(model="gpt-5", input=turn, tools=tool)
+    assert answer.output_text == TEXT and MARK not in answer.model_dump_json()
+    _, called, result = edge.provider.requests[-1].json()["input"]
+    assert called["call_id"] == result["call_id"] == call.call_id
+    assert answer.usage is not None and answer.usage.total_tokens > 0
+
+
 def test_errors_are_the_sdks_own_classes(edge: World, chat: openai.OpenAI, messages: anthropic.Anthropic) -> None:
     """By status, with our code, and nothing of what the provider said."""
     edge.provider.script(Behaviour(status=400, canaries=True), Behaviour(status=400, canaries=True))

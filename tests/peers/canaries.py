@@ -79,7 +79,7 @@ def _marked(value: Any) -> Any:
         if key == "error" and isinstance(one, dict):
             ours[key] = {name: canary(f"error-{name}") for name in ("message", "type", "code", "param", "metadata")}
         elif key in _OWN and isinstance(one, str):
-            ours[key] = f"{one}{canary(key)}"
+            ours[key] = one + MARK  # the same wherever the provider says it again
         else:
             ours[key] = one if key in _WRITTEN else _marked(one)
     return ours | {

@@ -264,10 +264,31 @@ def test_response_repeats_the_clients_own_words_and_no_other() -> None:
     assert (ours["id"], ours["model"], ours["instructions"]) == ("resp_test", "llama", "Be brief.")
     assert (ours["tools"], ours["metadata"], ours["previous_response_id"]) == (ASKED["tools"], {"mine": "1"}, None)
     encrypted, reasoning, message, called, searched, unknown = ours["output"]
-    assert "id" not in encrypted and encrypted["encrypted_content"] == "gAAA"
-    assert [one["id"].partition("_")[0] for one in (reasoning, message, called, searched)] == ["rs", "msg", "fc", "ws"]
+    assert encrypted["encrypted_content"] == "gAAA"
+    named = [one["id"].partition("_")[0] for one in (encrypted, reasoning, message, called, searched)]
+    assert named == ["rs", "rs", "msg", "fc", "ws"]
     assert message["content"][0]["text"] == "Hi." and unknown["content"] == []
-    assert response_types.Response.model_validate({**ours, "output": ours["output"][1:]}).output_text == "Hi."
+    assert response_types.Response.model_validate(ours).output_text == "Hi."
+
+
+@pytest.mark.parametrize(
+    ("asked", "theirs", "kept"),
+    [
+        ({"include": ["reasoning.encrypted_content"]}, "rs_0123456789abcdef", True),
+        ({"store": False}, "rs_0123456789abcdef", True),
+        ({"store": False}, "rs_cnry0123456789abcdef", False),
+        ({"store": False}, "msg_0123456789abcdef", False),
+        ({"include": "reasoning.encrypted_content"}, "rs_0123456789abcdef", False),
+        ({}, "rs_0123456789abcdef", False),
+    ],
+)
+def test_id_of_encrypted_reasoning_is_sealed_with_it(asked: dict[str, Any], theirs: str, kept: bool) -> None:
+    """Its maker compares it with the one inside in the next turn; it stays where it has no room for a name."""
+    ours = names()
+    ours.asked = asked
+    event = {"type": "response.reasoning_summary_text.delta", "item_id": theirs, "delta": "Hm."}
+    said = openai_responses.event(event, ours)
+    assert said is not None and (said[1]["item_id"] == theirs) == kept
 
 
 def test_events_of_a_response_name_one_item_alike() -> None:
