@@ -29,6 +29,10 @@ class Kind:
     upstream: str
     stream: bool = False
     anthropic: bool = False
+    typed: bool = False
+    """Its events have names, and their data say of which type they are."""
+    limit: str = "max_tokens"
+    """The member that limits the output."""
 
     def data(self, key: str, **changes: Any) -> bytes:
         """The request on the wire, members of its body changed."""
@@ -40,11 +44,17 @@ CHAT = Kind("chat", "/v1/chat/completions", HELLO, "openai")
 CHAT_STREAM = Kind("chat stream", "/v1/chat/completions", {**HELLO, "stream": True}, "openai", stream=True)
 MESSAGES = Kind("messages", "/v1/messages", MESSAGE, "anthropic", anthropic=True)
 MESSAGES_STREAM = Kind(
-    "messages stream", "/v1/messages", {**MESSAGE, "stream": True}, "anthropic", stream=True, anthropic=True
+    "messages stream", "/v1/messages", {**MESSAGE, "stream": True}, "anthropic", stream=True, anthropic=True, typed=True
 )
 EMBEDDINGS = Kind("embeddings", "/v1/embeddings", {"model": "text-embedding-3-small", "input": "a b c"}, "openai")
-WHOLE: Final = [CHAT, MESSAGES, EMBEDDINGS]
-STREAMS: Final = [CHAT_STREAM, MESSAGES_STREAM]
+ASKED: Final = {"model": "gpt-5", "input": "Say hello.", "max_output_tokens": 50}
+RESPONSES = Kind("responses", "/v1/responses", ASKED, "openai")
+RESPONSES_STREAM = Kind(
+    "responses stream", "/v1/responses", {**ASKED, "stream": True}, "openai", stream=True, typed=True,
+    limit="max_output_tokens",
+)  # fmt: skip
+WHOLE: Final = [CHAT, MESSAGES, EMBEDDINGS, RESPONSES]
+STREAMS: Final = [CHAT_STREAM, MESSAGES_STREAM, RESPONSES_STREAM]
 KINDS: Final = WHOLE + STREAMS
 
 SERVED_NANO: Final = {
@@ -53,6 +63,8 @@ SERVED_NANO: Final = {
     "messages": 2 * 3_000 + 10 * 15_000,
     "messages stream": 2 * 3_000 + 10 * 15_000,
     "embeddings": 3 * 20,
+    "responses": 2 * 1_250 + 10 * 10_000,
+    "responses stream": 2 * 1_250 + 10 * 10_000,
 }
 """What the provider's regular answer costs: two words in, ten out, at the world's prices."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -13,6 +14,7 @@ from tests.edge.kinds import (
     KINDS,
     MESSAGES,
     MESSAGES_STREAM,
+    RESPONSES_STREAM,
     SERVED_NANO,
     STREAMS,
     WHOLE,
@@ -38,6 +40,8 @@ CUT_NANO = {
     "chat stream": 10 * 2_500 + 4 * 10_000,
     # The input as message_start reported it, and the six bytes of "Hello " at two bytes a token.
     "messages stream": 2 * 3_000 + 3 * 15_000,
+    # Counted, before anything was written.
+    "responses stream": 10 * 1_250,
 }
 CANARIES = (
     ("openai-organization", "org-canary"),
@@ -82,8 +86,8 @@ def check_broken_off(edge: World, kind: Kind, answer: Answer) -> None:
     assert len(delivered) == CUT_AFTER
     assert error["error"]["code"] == "upstream_error"
     assert answer.headers["x-tollway-request-id"] in error["error"]["message"]
-    assert error.get("type") == ("error" if kind.anthropic else None)
-    assert last.startswith(b"event: error\n") == kind.anthropic
+    assert error.get("type") == ("error" if kind.typed else None)
+    assert last.startswith(b"event: error\n") == kind.typed
     hold = ended(edge, answer)
     assert (hold.charged, hold.outcome, hold.outcomes) == (CUT_NANO[kind.name], "upstream_failed", ["served"])
     assert hold.attempts[0].counted == 1
@@ -130,7 +134,7 @@ def test_error_event_in_the_place_of_an_answer_is_tried_again(edge: World, key: 
     """Nothing of it reaches the client."""
     edge.provider.script(Behaviour(fault=Fault.ERROR_EVENT_FIRST))
     answer = ask(edge, key, kind)
-    assert b"error" not in answer.body
+    assert re.search(rb'error"?:(?!null)|failed', answer.body) is None
     check_served(edge, kind, answer, outcomes=["error_event", "served"])
 
 
@@ -157,7 +161,8 @@ def test_silence_within_a_body_is_504_for_a_whole_answer_and_an_error_event_for_
 def test_silence_before_the_end_of_a_stream_is_charged_by_its_usage(edge: World, key: str) -> None:
     """The usage had been reported; the end is still an error event, since the stream was not whole."""
     edge.provider.default = Behaviour(fault=Fault.HANG_BEFORE_END)
-    for kind, answer in zip(STREAMS, at_once(edge, key, STREAMS), strict=True):
+    reported = [kind for kind in STREAMS if kind is not RESPONSES_STREAM]  # Whose last event is the report.
+    for kind, answer in zip(reported, at_once(edge, key, reported), strict=True):
         assert data_of(events(answer.body)[-1])["error"]["code"] == "upstream_error"
         check_served(edge, kind, answer)
 
@@ -195,7 +200,8 @@ def test_error_event_within_a_stream_passes_and_the_stream_ends(edge: World, key
     edge.provider.script(Behaviour(fault=Fault.ERROR_EVENT_MID, after_chunks=CUT_AFTER))
     answer = ask(edge, key, kind)
     *_, last = events(answer.body)
-    assert data_of(last)["error"]["message"]
+    document = data_of(last)
+    assert document.get("response", document)["error"]["message"]
     hold = ended(edge, answer)
     assert (hold.charged, hold.outcomes, hold.attempts[0].counted) == (CUT_NANO[kind.name], ["served"], 1)
 

@@ -74,6 +74,9 @@ def texts(kind: Kind, answer: bytes) -> list[str]:
     if kind.anthropic:
         deltas = [data_of(event).get("delta", {}) for event in events(answer)]
         return [delta["text"] for delta in deltas if "text" in delta]
+    if kind.path == "/v1/responses":
+        told = [data_of(event) for event in events(answer)]
+        return [one["delta"] for one in told if one["type"] == "response.output_text.delta"]
     chunks = [data_of(event) for event in events(answer) if event != b"data: [DONE]"]
     return [choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"]]
 
@@ -108,7 +111,7 @@ def test_hundred_chunks_of_ten_streams_at_once_keep_their_order(edge: World, key
     edge.provider.default = Behaviour(chunks=100, delay_seconds=0.005)
     asked = STREAMS * 5
     with ThreadPoolExecutor(len(asked)) as pool:
-        answers = list(pool.map(lambda kind: ask(edge, key, kind, max_tokens=200), asked))
+        answers = list(pool.map(lambda kind: ask(edge, key, kind, **{kind.limit: 200}), asked))
     for kind, answer in zip(asked, answers, strict=True):
         assert "".join(texts(kind, answer.body)).split() == [f"w{number}" for number in range(100)]
         assert ended(edge, answer).attempts[0].output_tokens == 100
