@@ -157,6 +157,22 @@ def test_removal_forgets_the_secret(store: ByoStore, under: Generation, path: Pa
         store.remove("red", "byo-gpt")
 
 
+@pytest.mark.parametrize("way", ["rotate", "remove"])
+def test_the_old_ciphertext_is_overwritten(store: ByoStore, under: Generation, path: Path, way: str) -> None:
+    """No page of the file keeps it, once the log is written back."""
+    store.add("red", wanted(under))
+    with closing(sqlite3.connect(path)) as connection:
+        (old,) = connection.execute("SELECT sealed FROM byo_registrations").fetchone()
+    assert old in file_text(path)
+    if way == "rotate":
+        store.rotate("red", "byo-gpt", "sk-new-key-0123456789")
+    else:
+        store.remove("red", "byo-gpt")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+    assert old not in file_text(path)
+
+
 def test_removed_ones_are_kept_in_a_bounded_number(
     store: ByoStore, under: Generation, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import anthropic
 import httpx
 import openai
 import pytest
+import yaml
 
 from proxy.byo import new_key
 from tests.edge.conftest import open_holds
@@ -302,6 +304,37 @@ def test_rotation_by_api_and_by_command(customers: Customers, opened: ExitStack)
     )
     file.unlink()
     until(lambda: sent() == f"Bearer {NEW_KEY}")
+
+
+def test_encryption_keys_are_rotated_under_a_running_proxy(customers: Customers, opened: ExitStack) -> None:
+    """New key first, reload; everything encrypted anew; old key away, reload: the alias is served all the while."""
+    key = customers.key("red")
+    customers.register(key)
+    client = sdk(opened, customers, key)
+    gateway = customers.world.gateway
+    config, before = gateway.folder / "config.yaml", gateway.log().count('"reloaded"')
+    (gateway.folder / "new.key").write_text(new_key())
+    original = config.read_text()
+
+    def reload(keys: list[str], count: int) -> None:
+        whole = yaml.safe_load(original)
+        whole["byo"]["keys"] = keys
+        config.write_text(yaml.safe_dump(whole))
+        gateway.signal(signal.SIGHUP)
+        until(lambda: gateway.log().count('"reloaded"') >= before + count)
+        assert client.chat.completions.create(model="byo-openai-gpt-4o", messages=HELLO).choices
+
+    reload(["file:new.key", "${TOLLWAY_BYO_KEY}"], 1)
+    done = json.loads(gateway.cli("byo", "rotate-key", "--json").stdout)
+    assert (done["encrypted"] >= 1, done["unreadable"]) == (True, [])
+    reload(["file:new.key"], 2)
+    reload(["${TOLLWAY_BYO_KEY}", "file:new.key"], 3)
+    gateway.cli("byo", "rotate-key")
+    config.write_text(original)
+    gateway.signal(signal.SIGHUP)
+    until(lambda: gateway.log().count('"reloaded"') >= before + 4)
+    assert client.chat.completions.create(model="byo-openai-gpt-4o", messages=HELLO).choices
+    (gateway.folder / "new.key").unlink()
 
 
 def test_a_key_that_the_provider_refuses_is_told_to_its_owner(customers: Customers, opened: ExitStack) -> None:
