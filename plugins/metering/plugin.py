@@ -74,12 +74,12 @@ def _read_cut(exchange: Exchange, tried: Try, reader: UsageReader) -> None:
 async def _close(exchange: Exchange, call: Call, tried: Try, reader: UsageReader, *, count: bool) -> None:
     """The usage of an answer that ended or broke: its report, or else our own count of what was delivered.
 
-    Of one that was given up only the count is kept, beside a usage that stays unknown: a prepaid balance pays it.
+    Of one that was given up only the count is kept, beside a usage that stays unknown: for a purse, which pays it.
     """
     if tried.usage is not None or tried.outcome != "served":
         return
     if tried.cut:
-        if not reader.finished:
+        if not reader.finished and exchange.hold is not None and exchange.hold.request.purse is not None:
             tried.counted = await _count(exchange, call, reader)
         return
     reported = reader.usage()

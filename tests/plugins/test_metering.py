@@ -12,7 +12,8 @@ from plugins.metering.plugin import MeteringPlugin, MeteringSettings
 from proxy.dialects import DIALECTS
 from proxy.exchange import Exchange, Finish, Response
 from proxy.headers import Headers
-from proxy.ledger.api import Attempt
+from proxy.ledger.api import Attempt, Hold, HoldRequest, Purse
+from proxy.pricing.money import Nano
 from proxy.quoting import quote
 from proxy.routes import Route, Try
 from proxy.usage import Usage
@@ -21,6 +22,8 @@ from tests.support.fakes import CHAT_BODY, Chunks, exchange
 CONTENT = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"Hello there"},"finish_reason":null}]}\n\n'
 USAGE = b'data: {"id":"c","choices":[],"usage":{"prompt_tokens":9,"completion_tokens":3,"total_tokens":12}}\n\n'
 DONE = b"data: [DONE]\n\n"
+
+TEAM_PURSE = Purse("team", "default")
 
 
 def plugin(**settings: Any) -> MeteringPlugin:
@@ -126,14 +129,15 @@ async def test_negative_and_absurd_figures_are_cut_to_sense() -> None:
     assert seen.usage == Usage(10, 0, cached_tokens=10)
 
 
-async def given_up(*pieces: bytes, **settings: Any) -> Exchange:
+async def given_up(*pieces: bytes, purse: Purse | None = TEAM_PURSE) -> Exchange:
     """A stream that is left after these pieces."""
     seen = routed(stream=True)
+    seen.hold = Hold(1, HoldRequest("x", "k", "u", "t", "o", "m", "chat", Nano(9), Nano(9), (), 0, purse))
 
     async def rest(_: Exchange) -> Response:
         return stream(*pieces, b"never read")
 
-    answer = await plugin(**settings)(seen, rest)
+    answer = await plugin()(seen, rest)
     for _ in pieces:
         await answer.pull()
     seen.give_up()
@@ -152,6 +156,12 @@ async def test_an_answer_given_up_is_counted_but_its_usage_stays_unknown() -> No
     assert tried.usage is None and tried.counted is not None
     assert (tried.counted.output_tokens, tried.counted.counted) == (20, True)
     assert tried.counted.input_tokens > 0
+
+
+async def test_an_answer_given_up_is_not_counted_where_nobody_pays_for_it() -> None:
+    """Caps take the full hold; counting it would be for nothing."""
+    seen = await given_up(b'data: {"choices":[{"index":0,"delta":{"content":" word"}}]}\n\n', purse=None)
+    assert seen.route is not None and seen.route.current.counted is None
 
 
 async def test_an_answer_given_up_behind_its_end_has_its_usage() -> None:
