@@ -209,7 +209,7 @@ def _netloc(host: str, port: int, default: int) -> str:
 def _unanswered(failure: UpstreamFailure) -> Response:
     """An error answer for an upstream that gave none; the detail stays in our log."""
     code = "upstream_timeout" if failure.kind in _TIMEOUTS else "upstream_error"
-    if failure.kind is FailureKind.CONNECT:
+    if failure.kind in (FailureKind.CONNECT, FailureKind.BUSY):
         code = "upstream_unavailable"
     refusal = Refusal(
         code,

@@ -123,6 +123,12 @@ def exhausted(exchange: Exchange, response: Response, tried: Try) -> Refusal:
         return Refusal(
             "upstream_error", "The answer is too large to be passed on whole. Ask for a stream, or for less."
         )
+    if tried.outcome == "busy":
+        return Refusal(
+            "upstream_unavailable",
+            f"All connections to the upstream are in use{times}. Try again in a moment.",
+            retry_after_seconds=1,
+        )
     if tried.outcome == "connect_failed":
         return Refusal(
             "upstream_unavailable", f"The upstream cannot be reached{times}. Try again.", retry_after_seconds=1

@@ -18,6 +18,8 @@ CALLERS_FAULT: Final = frozenset({400, 413, 422})
 """Statuses about the request itself: its sender reads them, and the upstream is well."""
 EITHERS_FAULT: Final = frozenset({402, 403, 404, 409})
 """Our account, its rights or what was asked for: they say nothing about health, and another candidate may serve."""
+BUSY: Final = "busy"
+"""Our own connections to it are all in use: a crowd must not close what serves it."""
 TIMEOUTS: Final = ("first_byte_timeout", "idle_timeout", "total_timeout")
 
 
@@ -33,7 +35,7 @@ class Again(Enum):
 
 def verdict(tried: Try, response: Response) -> Verdict:
     """What it says about the upstream."""
-    if tried.outcome in OURS:
+    if tried.outcome in OURS or tried.outcome == BUSY:
         return Verdict.SILENT
     if tried.outcome in ("served", "too_large"):
         return Verdict.HEALTHY
@@ -52,7 +54,7 @@ def again(tried: Try, response: Response, retry_statuses: frozenset[int]) -> Aga
     """What may be tried next, health and places left aside."""
     if tried.outcome in ("served", "too_large", *OURS):
         return Again.NO
-    if tried.outcome in TIMEOUTS:
+    if tried.outcome in TIMEOUTS or tried.outcome == BUSY:
         return Again.ELSEWHERE
     if tried.outcome != "status" or response.status in retry_statuses:
         return Again.ANYWHERE

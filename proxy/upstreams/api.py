@@ -89,6 +89,8 @@ class FailureKind(Enum):
     """Why there is no answer, or no more of it."""
 
     CONNECT = "connect_failed"
+    BUSY = "busy"
+    """All connections that we allow ourselves to it are in use: no word about its health."""
     FIRST_BYTE = "first_byte_timeout"
     IDLE = "idle_timeout"
     TOTAL = "total_timeout"

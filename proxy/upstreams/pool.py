@@ -175,7 +175,7 @@ class Pool:
     async def _turn(self, seconds: float) -> None:
         if len(self._waiters) >= self._connections_max * limits.WAITING_PER_CONNECTION_MAX:
             detail = f"{self._upstream.name}: too many requests wait for one of {self._connections_max} connections"
-            raise UpstreamFailure(FailureKind.CONNECT, detail, sent=False)
+            raise UpstreamFailure(FailureKind.BUSY, detail, sent=False)
         waiter: asyncio.Future[None] = self._loop.create_future()
         self._waiters.append(waiter)
         got = False
@@ -185,7 +185,7 @@ class Pool:
             got = True
         except TimeoutError as error:
             detail = f"{self._upstream.name}: none of {self._connections_max} connections became free in time"
-            raise UpstreamFailure(FailureKind.CONNECT, detail, sent=False) from error
+            raise UpstreamFailure(FailureKind.BUSY, detail, sent=False) from error
         finally:
             if not got:
                 if waiter.done() and not waiter.cancelled():

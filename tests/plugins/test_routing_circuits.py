@@ -273,3 +273,15 @@ async def test_partner_is_noted_with_the_attempt() -> None:
     seen.model = replace(seen.model, candidates=(Candidate("p", MODEL, partner="partner-p"),))
     await plugin(seen, Scripted())
     assert [attempt.partner for attempt in plugin.services.ledger.attempts] == ["partner-p"]
+
+
+async def test_crowd_at_our_own_limit_of_connections_opens_nothing() -> None:
+    """It goes elsewhere, or is told to come back in a moment; what is served meanwhile is not closed off."""
+    plugin, upstreams = build(), Scripted(a="busy")
+    for _ in range(30):
+        refused = await failed(plugin, held("a"), upstreams)
+        assert (refused.code, refused.retry_after_seconds) == ("upstream_unavailable", 1)
+    assert state(plugin, "a") is CircuitState.CLOSED
+    upstreams.calls()
+    await plugin(held("a", "b"), upstreams)
+    assert upstreams.calls() == ["a", "b"]
