@@ -88,6 +88,7 @@ def test_every_endpoint_of_ours_is_on_the_page() -> None:
     """And those on it exist."""
     ours = {(known.methods[0], known.template) for known in PUBLIC if "{model}" not in known.template}
     ours |= {("POST", "/v1/cost-preview"), ("GET", "/v1/cost-preview/rates")}
+    ours |= {("GET", "/v1/byo/keys"), ("POST", "/v1/byo/keys"), ("POST", "/v1/byo/keys/rotate")}
     assert set(re.findall(r"`(GET|POST) (/[a-z0-9/-]+)`", PAGE.partition("\n## ")[0])) == ours
 
 
