@@ -24,7 +24,7 @@ _JSON_TEXTS: Final = frozenset({"arguments", "partial_json"})
 """Members whose text is JSON itself."""
 _DATA_URLS: Final = frozenset({"url", "image_url", "file_data", "data", "file_url"})
 _BYTES: Final = frozenset({"base64", "redacted_thinking", "reasoning.encrypted"})
-_FREE_FORM: Final = frozenset({"input", "metadata"})
+_FREE_FORM: Final = frozenset({"input", "arguments", "metadata"})
 """Objects (a tool's input at Anthropic, metadata) whose members are the caller's own, whatever they are called."""
 _NUMBERS: Final = frozenset({int, float})
 

@@ -6,13 +6,14 @@ from typing import Any, Final
 
 from plugins.content_rules.answers import written
 from plugins.content_rules.documents import NOT_TEXT
-from plugins.content_rules.streams import EventReader, Followed, Place
+from plugins.content_rules.streams import TEXTS_MAX, EventReader, Followed, Place, TooManyTexts
 from proxy.dialects.sse import make_event
 
 _BYTES: Final = frozenset({"data"})
 _AT_ONCE: Final = frozenset({"name", "url", "title", "annotations", "citations", "images"})
 """Members that come in one event: nothing of them is held back for the next."""
 _JSON_TEXTS: Final = frozenset({"arguments"})
+_TELLING: Final = ("index", "type")
 _SAID: Final = ("delta", "text", "message")
 """Members of a choice with what the model says."""
 _KNOWN: Final = frozenset(
@@ -27,7 +28,8 @@ class ChatEvents(EventReader):
     def __init__(self, followed: Followed) -> None:
         super().__init__(followed)
         self._last: dict[str, Any] = {}
-        self._types: dict[Place, str] = {}
+        self._items: dict[Place, dict[str, Any]] = {}
+        """What tells the items of a list apart, to be said again with a text that was held back."""
         self._changed = False
         self._fed: set[Place] = set()
 
@@ -67,7 +69,7 @@ class ChatEvents(EventReader):
         if choice.get("finish_reason") is not None:
             for where, text in self.followed.finish((index,)):
                 if where in self._fed:
-                    _put(choice, where[1:], text)
+                    _append(choice, where[1:], text)
                     self._changed = True
                 else:
                     before.append(self._event(where, text))
@@ -96,56 +98,41 @@ class ChatEvents(EventReader):
 
     def _item(self, where: Place, place: int, item: Any) -> Any:
         """One of several tool calls by its own index, one of several parts by its place in the list."""
-        number = place
+        number = _number(item, place)
         if isinstance(item, dict):
-            if type(item.get("index")) is int:
-                number = item["index"]
-            elif isinstance(item.get("type"), str):
-                self._types[*where, number] = item["type"]
+            if len(self._items) >= TEXTS_MAX:
+                raise TooManyTexts
+            known = self._items.setdefault((*where, number), {})
+            known.update({key: item[key] for key in _TELLING if item.get(key) is not None})
         return self._member((*where, number), None, item)
 
     def _event(self, where: Place, text: str) -> bytes:
         """An event with text that was held back, otherwise like the upstream's last."""
-        choice: dict[str, Any] = {"index": where[0], "delta": {}, "finish_reason": None}
-        _put(choice, where[1:], text)
-        for place, kind in self._types.items():
-            if where[: len(place)] == place:
-                _at(choice, place[1:])["type"] = kind
+        value: Any = text
+        for depth in range(len(where) - 1, 0, -1):
+            key = where[depth]
+            if isinstance(key, int):
+                known = self._items.get(where[: depth + 1])
+                value = [{**known, **value} if known and isinstance(value, dict) else value]
+            else:
+                value = {key: value}
+        choice = {"index": where[0], "delta": {}, **value, "finish_reason": None}
         shared = {key: None if key == "usage" else value for key, value in self._last.items() if key in _KNOWN}
         return make_event(written({**shared, "choices": [choice]}))
 
 
-def _put(choice: dict[str, Any], path: Place, text: str) -> None:
-    """Add text at the end of what stands at `path`, making what the path leads through."""
-    inner, key = _at(choice, path[:-1], path[-1]), path[-1]
-    if isinstance(inner, dict):
-        inner[key] = (inner.get(key) or "") + text
-    elif key < len(inner):
-        inner[key] += text
-    else:
-        inner.append(text)
-
-
-def _at(outer: Any, path: Place, last: Any = "") -> Any:
-    for place, key in enumerate(path):
-        following = path[place + 1] if place + 1 < len(path) else last
-        empty: Any = [] if isinstance(following, int) else {}
-        if isinstance(outer, dict):
-            if outer.get(key) is None:
-                outer[key] = empty
-            outer = outer[key]
+def _append(choice: dict[str, Any], path: Place, text: str) -> None:
+    """Add text at the end of the one that this choice has at `path`."""
+    inner: Any = choice
+    for key in path[:-1]:
+        if isinstance(inner, list):
+            inner = next(item for place, item in enumerate(inner) if _number(item, place) == key)
         else:
-            outer = _numbered(outer, key, empty, indexed="tool_calls" in path)
-    return outer
+            inner = inner[key]
+    inner[path[-1]] += text
 
 
-def _numbered(items: list[Any], number: int, empty: Any, *, indexed: bool) -> Any:
-    """The item of that index or at that place; one is made where there is none."""
-    for place, item in enumerate(items):
-        index = item.get("index") if isinstance(item, dict) else None
-        if (index if type(index) is int else place) == number:
-            return item
-    if indexed and isinstance(empty, dict):
-        empty["index"] = number
-    items.append(empty)
-    return empty
+def _number(item: Any, place: int) -> int:
+    """Its own index, else its place in the list."""
+    index = item.get("index") if isinstance(item, dict) else None
+    return index if type(index) is int else place

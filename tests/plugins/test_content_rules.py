@@ -568,6 +568,25 @@ async def test_parts_of_content_keep_their_types() -> None:
     assert "".join(one["thinking"][0]["text"] for one in found) == f"to {GONE[MAIL]}"
 
 
+async def test_what_is_held_back_of_a_second_call_stays_the_second_s() -> None:
+    """Arguments cut off by the output limit: the rest of each goes out under its own index and type."""
+
+    def part(index: int, text: str) -> bytes:
+        return event({"tool_calls": [{"index": index, "type": "function", "function": {"arguments": text}}]})
+
+    out = b"".join(
+        await Bench(*SHIPPED).streamed(part(0, '{"a":"bo'), part(1, '{"b":"ann'), event({}, finish="length"))
+    )
+    assert accumulated(out) == {(0, "tool_calls", 0): '{"a":"bo', (0, "tool_calls", 1): '{"b":"ann'}
+    held = documents(out)[3]["choices"][0]["delta"]["tool_calls"]
+    assert held == [{"index": 1, "type": "function", "function": {"arguments": "ann"}}]
+    assert documents(out)[4]["choices"][0]["finish_reason"] == "length"
+    both = event({"tool_calls": [{"index": 1, "function": {"arguments": "x"}}]}, finish="stop")
+    ended = b"".join(await Bench(*SHIPPED).streamed(part(1, '{"b":"an'), both))
+    assert accumulated(ended) == {(0, "tool_calls", 1): '{"b":"anx'}
+    assert len(documents(ended)) == 2
+
+
 async def test_names_of_tools_are_not_held_back() -> None:
     """They come whole, and clients act on them."""
     call = {"index": 0, "id": "c", "type": "function", "function": {"name": "get_weather", "arguments": ""}}
