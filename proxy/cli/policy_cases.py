@@ -71,7 +71,7 @@ class CaseEntry(Strict):
 class CasesFile(Strict):
     """The whole table."""
 
-    cases: Annotated[tuple[CaseEntry, ...], Field(min_length=1, max_length=CASES_MAX)]
+    cases: Annotated[tuple[CaseEntry, ...], Field(max_length=CASES_MAX)]
 
 
 class NotACaller(Exception):
@@ -153,6 +153,8 @@ def read_cases(file: Path, generation: Generation) -> tuple[CaseEntry, ...]:
         raise ConfigProblems(problems_of(error, document.marks, CasesFile)) from error
     marks = document.marks.below("cases")
     problems = [problem for at, case in enumerate(table.cases) for problem in _wrong(case, marks.below(at), generation)]
+    if not table.cases:
+        problems.append(marks.problem((), "there is no case in it"))
     if problems:
         raise ConfigProblems(problems)
     return table.cases
