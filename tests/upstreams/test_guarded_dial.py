@@ -13,7 +13,7 @@ import pytest
 
 from proxy import addresses
 from proxy.headers import Headers
-from proxy.upstreams import wire
+from proxy.upstreams import limits, wire
 from proxy.upstreams.api import FailureKind, Upstream, UpstreamFailure, UpstreamResponse
 from proxy.upstreams.client import PooledClient
 from proxy.upstreams.guard import PublicResolver, public_socket
@@ -288,3 +288,20 @@ async def test_a_name_without_addresses_is_refused(names: Names) -> None:
     names.say("llm.example.com", [])
     with pytest.raises(addresses.NotPublic):
         await PublicResolver().resolve("llm.example.com", 443)
+
+
+@pytest.mark.usefixtures("loopback_is_public")
+async def test_many_customers_cost_the_operator_no_connection(
+    client: PooledClient, names: Names, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are too many pools, those of customers go, though the operator's is older."""
+    monkeypatch.setattr(limits, "POOLS_MAX", 3)
+    names.say("llm.example.com", ["127.0.0.1"])
+    operators = Upstream("openai", f"http://127.0.0.1:{provider.port}/v1", OPENAI_KEY)
+    await (await call(client, operators)).read(1 << 20)
+    for number in range(6):
+        url = f"http://llm.example.com:{provider.port}/v1"
+        await (await call(client, guarded(url, f"byo:{number}"))).read(1 << 20)
+    await (await call(client, operators)).read(1 << 20)
+    assert provider.requests[-1].connection == 1
+    await provider.until(lambda: provider.open_connections <= 3)
