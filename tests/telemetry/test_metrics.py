@@ -247,13 +247,13 @@ def test_circuits_are_shown_by_upstream_and_hedges_by_model(metrics: Metrics) ->
     """A trial that failed is another opening, but the circuit was not closed; names that nobody configured are one."""
     metrics.circuit_opened("openai", "failing", again=False)
     metrics.circuit_opened("openai", "failing", again=True)
-    metrics.circuit_opened("customer:1", "limited", again=False)
+    metrics.circuit_opened("unheard-of", "limited", again=False)
     assert value(metrics, "tollway_circuits_open", upstream="openai") == 1
     assert value(metrics, "tollway_circuit_openings_total", upstream="openai", reason="failing") == 2
     assert value(metrics, "tollway_circuits_open", upstream="other") == 1
     metrics.circuit_closed("openai")
     assert value(metrics, "tollway_circuits_open", upstream="openai") == 0
     metrics.hedged("fast", "won")
-    metrics.hedged("byo-mine", "lost")
+    metrics.hedged("unheard-of", "lost")
     assert value(metrics, "tollway_hedges_total", model="fast", outcome="won") == 1
     assert value(metrics, "tollway_hedges_total", model="other", outcome="lost") == 1
