@@ -70,7 +70,8 @@ def test_the_shipped_configuration_is_in_order(monkeypatch: pytest.MonkeyPatch) 
     generation = checked(ROOT / "config.yaml")
     assert [name for name, _ in generation.chain] == [
         "audit", "cors", "ip_limit", "identity", "catalogue",
-        "team_policy", "content_rules", "key_limit", "byo", "dedup", "cost_preview", "pricing", "spend_caps", "routing", "metering",
+        "team_policy", "content_rules", "key_limit", "byo", "dedup", "cost_preview",
+        "pricing", "spend_caps", "routing", "metering",
     ]  # fmt: skip
 
 
