@@ -194,9 +194,9 @@ def dispatched(running: World) -> None:
 
 
 def test_kill_9_takes_the_input_of_a_dispatched_call_and_no_more(prepaid: World) -> None:
-    """The full hold counts against caps; the purse pays for what surely was used. The audit is clean."""
+    """The full hold counts against caps; the purse pays for what surely was used, and what was granted is there."""
     key = prepaid.gateway.make_key()
-    prepaid.gateway.cli("credit", "grant", "5", "--team", "default")
+    assert grant(prepaid, "5").status_code == 200
     prepaid.provider.script(Behaviour(fault=Fault.HANG_BEFORE_HEAD))
 
     def hang() -> None:
@@ -215,6 +215,7 @@ def test_kill_9_takes_the_input_of_a_dispatched_call_and_no_more(prepaid: World)
     charged, held, paid, of_input, outcome = row
     assert outcome == "crashed"
     assert charged == held > paid == of_input > 0
+    assert balance(prepaid)["granted_usd"] == "5.00"
     assert balance(prepaid)["spent_usd"] == f"{paid / 1e9:.9f}".rstrip("0")
     assert audited(prepaid)
     assert ask(prepaid, key).status_code == 200
