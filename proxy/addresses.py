@@ -14,6 +14,9 @@ RESOLVE_SECONDS_MAX: Final = 5.0
 LOOKUPS_AT_ONCE_MAX: Final = 8
 _lookups: Final = ThreadPoolExecutor(LOOKUPS_AT_ONCE_MAX, thread_name_prefix="lookup")
 """Apart from the loop's own few threads: names that a client chose, however slow, must not delay a provider's."""
+CUSTOMERS_LOOKUPS_AT_ONCE_MAX: Final = 16
+_customers_lookups: Final = ThreadPoolExecutor(CUSTOMERS_LOOKUPS_AT_ONCE_MAX, thread_name_prefix="customers-lookup")
+"""Apart from those: base URLs of customers."""
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
 """All of IPv6 that is routed (RFC 4291, 2.4); outside of it are ::127.0.0.1, site-local and unassigned addresses."""
@@ -39,11 +42,11 @@ class NotPublic(OSError):
 
 
 async def resolve_public(host: str, port: int) -> list[Address]:
-    """All addresses of a name, each of them public and without a zone: one that is not spoils the name.
+    """All addresses of a customer's name, each of them public and without a zone: one that is not spoils the name.
 
     Raises NotPublic, and what `resolve` raises.
     """
-    found = await resolve(host, port)
+    found = await resolve(host, port, threads=_customers_lookups)
     if not found or not all(is_public(address) and _zone(address) is None for address in found):
         raise NotPublic(f"{host} is not a public address")
     return found
@@ -53,9 +56,9 @@ def _zone(address: Address) -> str | None:
     return address.scope_id if isinstance(address, ipaddress.IPv6Address) else None
 
 
-async def resolve(host: str, port: int) -> list[Address]:
+async def resolve(host: str, port: int, *, threads: ThreadPoolExecutor = _lookups) -> list[Address]:
     """All addresses of a name, or the address that `host` is. Raises OSError, UnicodeError or TimeoutError."""
     lookup = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     async with asyncio.timeout(RESOLVE_SECONDS_MAX):
-        found = await asyncio.get_running_loop().run_in_executor(_lookups, lookup)
+        found = await asyncio.get_running_loop().run_in_executor(threads, lookup)
     return [ipaddress.ip_address(info[4][0]) for info in found]

@@ -7,9 +7,10 @@ an address that stood in the URL itself, which nobody looks up, is judged too.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
@@ -19,14 +20,23 @@ if TYPE_CHECKING:
     from aiohttp.connector import AddrInfoType
 
 
+LOOKUPS_AT_ONCE_MAX: Final = 4
+"""Of one customer's upstream: one whose name server is slow leaves threads for the others."""
+
+
 class PublicResolver(AbstractResolver):
-    """Resolves to public addresses or fails."""
+    """Resolves to public addresses or fails. One for each customer's upstream."""
+
+    def __init__(self) -> None:
+        self._turns = asyncio.Semaphore(LOOKUPS_AT_ONCE_MAX)
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         """Numeric addresses for the connector. Raises NotPublic, OSError, UnicodeError, TimeoutError."""
-        return [_numeric(host, port, address) for address in await addresses.resolve_public(host, port)]
+        async with self._turns:
+            found = await addresses.resolve_public(host, port)
+        return [_numeric(host, port, address) for address in found]
 
     async def close(self) -> None:
         """Nothing is kept."""

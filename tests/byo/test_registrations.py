@@ -182,7 +182,7 @@ def test_a_listed_host_may_be_private_and_http_at_that_very_port() -> None:
 async def test_a_name_that_leads_inside_is_refused(found: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """One private address among public ones is enough."""
 
-    async def resolve(host: str, port: int) -> list[addresses.Address]:
+    async def resolve(host: str, port: int, **_: Any) -> list[addresses.Address]:
         assert (host, port) == ("llm.example.com", 443)
         return [ipaddress.ip_address(one) for one in found]
 
@@ -196,7 +196,7 @@ async def test_a_name_that_is_not_there_is_refused_in_the_same_words(monkeypatch
     said = set()
     for failure in (OSError("no such name"), TimeoutError(), addresses.NotPublic("10.0.0.1")):
 
-        async def resolve(host: str, port: int, failure: OSError = failure) -> list[addresses.Address]:
+        async def resolve(host: str, port: int, failure: OSError = failure, **_: Any) -> list[addresses.Address]:
             raise failure
 
         monkeypatch.setattr(addresses, "resolve", resolve)
@@ -209,7 +209,7 @@ async def test_a_name_that_is_not_there_is_refused_in_the_same_words(monkeypatch
 async def test_configured_upstreams_and_listed_hosts_are_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """The operator said where they are."""
 
-    async def resolve(host: str, port: int) -> list[addresses.Address]:
+    async def resolve(host: str, port: int, **_: Any) -> list[addresses.Address]:
         raise AssertionError
 
     monkeypatch.setattr(addresses, "resolve", resolve)

@@ -208,7 +208,7 @@ def test_what_is_wrong_is_said(
 ) -> None:
     """Exit status 2 and one line, without the key; nothing is registered."""
 
-    async def resolve(host: str, port: int) -> list[addresses.Address]:
+    async def resolve(host: str, port: int, **_: Any) -> list[addresses.Address]:
         return [addresses.ipaddress.ip_address("10.0.0.1")]
 
     monkeypatch.setattr(addresses, "resolve", resolve)
@@ -226,7 +226,7 @@ def test_a_base_url_is_registered_with_its_header(
 ) -> None:
     """Where it leads is looked up first."""
 
-    async def resolve(host: str, port: int) -> list[addresses.Address]:
+    async def resolve(host: str, port: int, **_: Any) -> list[addresses.Address]:
         return [addresses.ipaddress.ip_address("1.1.1.1")]
 
     monkeypatch.setattr(addresses, "resolve", resolve)

@@ -415,6 +415,7 @@ def test_no_secret_is_written_anywhere(customers: Customers, opened: ExitStack) 
         customers.world.provider.keys = frozenset({OPENAI_KEY})
         sdk(opened, customers, key).chat.completions.create(model="byo-openai-gpt-4o", messages=HELLO)
     command = customers.world.gateway.cli("byo", "list", "--all").stdout
+    assert '"byo_registered"' in customers.world.gateway.log()
     folder = customers.world.gateway.folder
     files = {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
     assert any(path.name == "tollway.db" for path in files)

@@ -236,7 +236,7 @@ async def test_a_large_body_is_not_read(api: Api) -> None:
 async def test_a_base_url_that_leads_inside_is_refused(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its name is looked up before anything is stored."""
 
-    async def resolve(host: str, port: int) -> list[addresses.Address]:
+    async def resolve(host: str, port: int, **_: Any) -> list[addresses.Address]:
         return [addresses.ipaddress.ip_address("10.0.0.1")]
 
     monkeypatch.setattr(addresses, "resolve", resolve)
@@ -249,7 +249,7 @@ async def test_a_base_url_that_leads_inside_is_refused(api: Api, monkeypatch: py
 async def test_a_public_base_url_is_registered(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """And shown to its team."""
 
-    async def resolve(host: str, port: int) -> list[addresses.Address]:
+    async def resolve(host: str, port: int, **_: Any) -> list[addresses.Address]:
         return [addresses.ipaddress.ip_address("1.1.1.1")]
 
     monkeypatch.setattr(addresses, "resolve", resolve)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
 import socket
@@ -16,7 +17,7 @@ from proxy.headers import Headers
 from proxy.upstreams import limits, wire
 from proxy.upstreams.api import FailureKind, Upstream, UpstreamFailure, UpstreamResponse
 from proxy.upstreams.client import PooledClient
-from proxy.upstreams.guard import PublicResolver, public_socket
+from proxy.upstreams.guard import LOOKUPS_AT_ONCE_MAX, PublicResolver, public_socket
 from tests.peers.behaviour import Behaviour
 from tests.peers.certificates import write_ca_file
 from tests.peers.provider import OPENAI_KEY, ScriptedProvider
@@ -43,7 +44,7 @@ class Names:
         """Each look-up takes the next answer; the last one stays."""
         self.answers[host] = list(answers)
 
-    async def __call__(self, host: str, port: int) -> list[addresses.Address]:
+    async def __call__(self, host: str, port: int, **_: Any) -> list[addresses.Address]:
         self.asked.append(host)
         try:
             return [ipaddress.ip_address(host)]
@@ -305,3 +306,26 @@ async def test_many_customers_cost_the_operator_no_connection(
     await (await call(client, operators)).read(1 << 20)
     assert provider.requests[-1].connection == 1
     await provider.until(lambda: provider.open_connections <= 3)
+
+
+async def test_one_customer_takes_not_every_lookup(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name server that never answers holds a bounded number of threads."""
+    waiting = asyncio.Event()
+    under_way = 0
+
+    async def resolve(host: str, port: int, **_: Any) -> list[addresses.Address]:
+        nonlocal under_way
+        under_way += 1
+        await waiting.wait()
+        under_way -= 1
+        return [ipaddress.ip_address("1.1.1.1")]
+
+    monkeypatch.setattr(addresses, "resolve", resolve)
+    resolver = PublicResolver()
+    async with asyncio.TaskGroup() as group:
+        asked = [group.create_task(resolver.resolve("slow.example.com", 443)) for _ in range(20)]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert under_way == LOOKUPS_AT_ONCE_MAX
+        waiting.set()
+    assert all(one.result()[0]["host"] == "1.1.1.1" for one in asked)
