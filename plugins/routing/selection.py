@@ -33,14 +33,12 @@ def _by_cost(model: Model, candidates: Sequence[Candidate], quote: Quote | None)
     """By what this very call costs at most at each one's list prices; those without a price last."""
     if quote is None:
         return candidates
-    output = quote.output_tokens * quote.choices
-    costs = []
-    for place, candidate in enumerate(candidates):
-        rates = model.list_rates(candidate)
-        unpriced = rates is None
-        costs.append((unpriced, 0 if rates is None else rates.bound(quote.input_tokens, output), place))
-    costs.sort()
-    return [candidates[place] for _, _, place in costs]
+    own, into, output = model.rates, quote.input_tokens, quote.output_tokens * quote.choices
+    costs: list[float] = []
+    for candidate in candidates:
+        rates = own if candidate.cost is None else candidate.cost
+        costs.append(inf if rates is None else rates.bound(into, output))
+    return [candidates[place] for place in sorted(range(len(costs)), key=costs.__getitem__)]
 
 
 def _by_two_choices(candidates: Sequence[Candidate], state_of: StateOf, now: float, draw: Random) -> list[Candidate]:
