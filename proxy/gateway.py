@@ -37,6 +37,7 @@ from proxy.operation_table import KnownPath, OperationTable
 from proxy.operations import BY_NAME, LOCAL, PLAIN, WEBSOCKET, Operation, Target
 from proxy.paths import MODEL, is_template
 from proxy.plugin import Next, Plugin
+from proxy.prepaid import purses_of
 from proxy.reload import Reloader
 from proxy.secrets import same_secret
 from proxy.state import Counters
@@ -373,7 +374,7 @@ async def _admin(gateway: Gateway, application: Any, exchange: Exchange) -> Resp
 
 
 async def watch_caps(gateway: Gateway) -> None:
-    """Keep the metric of what each team has left no older than a few seconds, while the ledger can be read."""
+    """Keep the metrics of what each team has left no older than a few seconds, while the ledger can be read."""
     while True:
         zone = ZoneInfo(gateway.generation.file.time_zone)
         now = gateway.clock.now_ms()
@@ -382,9 +383,12 @@ async def watch_caps(gateway: Gateway) -> None:
             for team in gateway.generation.teams.values()
             for setting in team.caps
         )
+        purses = tuple(dict.fromkeys(purse for team in gateway.generation.teams.values() for purse in purses_of(team)))
         try:
             if caps:
                 gateway.metrics.set_caps(await gateway.ledger.cap_states(caps))
+            if purses:
+                gateway.metrics.set_purses(await gateway.ledger.purse_states(purses))
         except Refusal as refusal:
             gateway.log.warning("caps_not_read", reason=refusal.message)
         await asyncio.sleep(CAPS_WATCH_SECONDS)

@@ -19,7 +19,7 @@ from proxy.telemetry.families import OTHER, Cell, Counters, Distribution, Gauges
 
 if TYPE_CHECKING:
     from proxy.exchange import Exchange, Finish
-    from proxy.ledger.api import CapState
+    from proxy.ledger.api import CapState, PurseState
 
 NONE: Final = "none"
 BYO: Final = "byo"
@@ -118,9 +118,14 @@ class Metrics:
             "tollway_cap_left_usd", "What is left of a team's cap in its present window.", ("team", "window", "basis"),
             scale=NANO_PER_USD,
         )  # fmt: skip
+        self.purses_left = Gauges(
+            "tollway_purse_left_usd", "What is left in a prepaid purse.", ("scope", "owner", "wallet"),
+            scale=NANO_PER_USD,
+        )  # fmt: skip
         for family in (
             self.requests, self.tokens, self.charged, self.listed, self.first_byte, self.total, self.in_flight,
             self.attempts, self.upstream_seconds, self.circuits_open, self.repeats, self.caps_left,
+            self.purses_left,
         ):  # fmt: skip
             self.registry.register(family)
 
@@ -258,6 +263,13 @@ class Metrics:
             cap = state.cap
             if cap.scope == "team" and cap.scope_id in self._teams:
                 self.caps_left.series(cap.scope_id, cap.window, cap.basis.value).value = state.left
+
+    def set_purses(self, states: Iterable[PurseState]) -> None:
+        """Show where the purses of teams and organisations stand; one that nothing was put into is not shown."""
+        for state in states:
+            purse = state.purse
+            if state.granted and purse.scope in ("team", "organisation"):
+                self.purses_left.series(purse.scope, purse.scope_id, purse.wallet).value = state.left
 
     def soft_cap_crossed(self, scope: str, scope_id: str, window: str) -> None:
         """A hold crossed a soft limit. Users and keys are counted together. Any thread."""

@@ -13,7 +13,7 @@ from proxy.catalogue import Candidate, Model
 from proxy.exchange import Exchange, Finish, ListenerKind, Origin, Request
 from proxy.headers import Headers
 from proxy.identities import Identity, IdentityKind
-from proxy.ledger.api import Attempt, Basis, Cap, CapState, Settlement
+from proxy.ledger.api import Attempt, Basis, Cap, CapState, Purse, PurseState, Settlement
 from proxy.operations import CHAT, LOCAL
 from proxy.pricing.money import Nano
 from proxy.routes import Route, Try
@@ -201,6 +201,17 @@ def test_series_of_one_family_are_bounded() -> None:
 
     assert family.series("other", "other").value == 500
     assert len(next(iter(family.collect())).samples) == SERIES_MAX + 1
+
+
+def test_purses_left_show_those_that_something_was_put_into(metrics: Metrics) -> None:
+    """Of teams and organisations; users and keys would be series without end."""
+    purses = [Purse("team", "red"), Purse("team", "red", "frontier"), Purse("user", "red/ann")]
+    granted = [10_000_000_000, 0, 5]
+    metrics.set_purses(
+        PurseState(purse, Nano(amount), Nano(1), Nano(2)) for purse, amount in zip(purses, granted, strict=True)
+    )
+    shown = [line for line in metrics.render()[0].decode().splitlines() if line.startswith("tollway_purse_left_usd{")]
+    assert shown == ['tollway_purse_left_usd{owner="red",scope="team",wallet="balance"} 9.999999997']
 
 
 def test_caps_left_show_known_teams_in_dollars(metrics: Metrics) -> None:
