@@ -268,3 +268,12 @@ def test_circuits_are_shown_by_upstream_and_hedges_by_model(metrics: Metrics) ->
     metrics.hedged("unheard-of", "lost")
     assert value(metrics, "tollway_hedges_total", model="fast", outcome="won") == 1
     assert value(metrics, "tollway_hedges_total", model="other", outcome="lost") == 1
+
+
+def test_content_matches_are_counted_by_rule_and_action() -> None:
+    """Both are words of the configuration."""
+    metrics = Metrics()
+    for action in ("redact", "redact", "refuse"):
+        metrics.content_struck("api_keys", action)
+    assert value(metrics, "tollway_content_matches_total", rule="api_keys", action="redact") == 2
+    assert value(metrics, "tollway_content_matches_total", rule="api_keys", action="refuse") == 1
