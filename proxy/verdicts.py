@@ -188,9 +188,13 @@ def _named(patterns: tuple[str, ...], name: str) -> str:
 
 
 def _model_denied(scoped: ScopedRules, rule: str, model: str, why: str = "") -> Denial:
-    text = f"{whose(scoped).capitalize()} may not call the model '{model}'{f': {why}' if why else ''}. "
+    who = f"{scoped.scope.capitalize()} '{scoped.scope_id}'"
+    reason = f": {why}" if why else ""
     return Denial(
-        "model_not_allowed", scoped, rule, text + "Choose another (GET /v1/models), or ask the operator for it."
+        "model_not_allowed",
+        scoped,
+        rule,
+        f"{who} may not call the model '{model}'{reason}. Choose another (GET /v1/models), or ask the operator for it.",
     )
 
 

@@ -236,13 +236,13 @@ def test_the_ranges_themselves_are_not_told() -> None:
 
 def test_a_denied_model_names_scope_rule_and_model() -> None:
     """403 with the member that names it."""
-    policy = merged([scoped("team", "t", models_denied=("gpt-*",))], "")
+    policy = merged([scoped("team", "R-and-D", models_denied=("gpt-*",))], "")
     denial = denied_call(policy, model(), ("gpt-4o",))
     assert denial is not None
     assert denial.rule == "models.deny gpt-*"
     refusal = denial.refusal()
     assert (refusal.code, refusal.param) == ("model_not_allowed", "model")
-    assert "Team 't' may not call the model 'gpt-4o'" in refusal.message
+    assert "Team 'R-and-D' may not call the model 'gpt-4o'" in refusal.message
 
 
 def test_a_lane_is_denied_when_no_member_is_left() -> None:
