@@ -44,7 +44,7 @@ class Means:
 class Search:
     """At most `attempts_max` calls; a candidate whose circuit is open takes up none of them."""
 
-    __slots__ = ("_calls_left", "_exchange", "_means", "_model", "_waiting")
+    __slots__ = ("_again", "_calls_left", "_exchange", "_means", "_model", "_waiting")
 
     def __init__(self, means: Means, exchange: Exchange, model: Model, order: Sequence[Candidate]) -> None:
         self._means = means
@@ -52,14 +52,14 @@ class Search:
         self._model = model
         self._waiting = deque(order)
         self._calls_left = means.settings.attempts_max
+        self._again = Again.ANYWHERE
+        """What the last attempt left to gain from another."""
 
     async def run(self, call_next: Next) -> Response | None:
         """The last attempt's answer, whatever it is; None where no candidate may be called."""
         response: Response | None = None
-        while self._calls_left and (admitted := self._next()) is not None:
+        while self._calls_left and self._again is not Again.NO and (admitted := self._next()) is not None:
             response = await self._at(admitted, call_next)
-            if self._again(response) is Again.NO:
-                break
         return response
 
     def _next(self) -> Admitted | None:
@@ -77,18 +77,21 @@ class Search:
         """One candidate, up to `attempts_per_candidate` times."""
         means, state = self._means, admitted.state
         response = await self._first(admitted, call_next)
+        self._judge(response)
         for retries in range(1, means.settings.attempts_per_candidate):
-            pause = self._pause(admitted.candidate, response, retries)
-            if pause is None:
+            pause = None if self._again is Again.NO else self._pause(admitted.candidate, response, retries)
+            if pause is None or state is None:
                 break
             await asyncio.sleep(pause)
-            if self._exchange.client_gone or state is None:
+            if self._exchange.client_gone:
+                self._again = Again.NO
                 break
             permit = state.breaker.admit(means.clock.monotonic())
             if permit == REFUSED:
                 break
             self._calls_left -= 1
             response = await means.attempts.make(self._exchange, Admitted(admitted.candidate, state, permit), call_next)
+            self._judge(response)
         return response
 
     async def _first(self, admitted: Admitted, call_next: Next) -> Response:
@@ -131,10 +134,9 @@ class Search:
             return Again.NO
         return again(tried, response, self._means.settings.retry_statuses)
 
-    def _again(self, response: Response) -> Again:
-        """Whether the last attempt left anything to gain from another."""
+    def _judge(self, response: Response) -> None:
         route = self._exchange.route
-        return Again.NO if route is None or not route.tries else self._judged(route.current, response)
+        self._again = Again.NO if route is None or not route.tries else self._judged(route.current, response)
 
     def _pause(self, candidate: Candidate, response: Response, retries: int) -> float | None:
         """Seconds before `candidate` is called again; None where it is not.
@@ -143,11 +145,10 @@ class Search:
         more time than is waited for, is not called again at all while there is another.
         """
         settings, route = self._means.settings, self._exchange.route
-        verdict = self._again(response)
-        if route is None or route.current.candidate is not candidate or verdict in (Again.NO, Again.ONLY_ELSEWHERE):
+        if route is None or route.current.candidate is not candidate or self._again is Again.ONLY_ELSEWHERE:
             return None
         others = self._others()
-        if self._calls_left <= others or (verdict is Again.ELSEWHERE and others):
+        if self._calls_left <= others or (self._again is Again.ELSEWHERE and others):
             return None
         pause: float = settings.backoff_milliseconds / 1000 * 2 ** (retries - 1)
         asked = asked_seconds(response) if route.current.outcome == "status" else None
