@@ -55,10 +55,19 @@ _CITATION: Final[Shape] = {
     **dict.fromkeys(("document_title", "title", "url", "source", "encrypted_index"), text),
 }  # fmt: skip
 _FOUND: Final = tree(
-    "type", "content", "text", "title", "url", "source", "data", "media_type", "page_age", "encrypted_content",
+    "content", "text", "title", "url", "source", "data", "media_type", "page_age", "encrypted_content",
     "retrieved_at", "citations", "enabled", "stdout", "stderr", "encrypted_stdout", "return_code", "error_code",
     "file_type", "num_lines", "start_line", "total_lines", "is_file_update", "lines", "new_lines", "new_start",
     "old_lines", "old_start", "tool_name", "tool_references",
+    types=frozenset({
+        "text", "base64", "document", "tool_reference", "web_search_result", "web_search_tool_result_error",
+        "web_fetch_result", "web_fetch_tool_result_error", "code_execution_result", "code_execution_output",
+        "encrypted_code_execution_result", "code_execution_tool_result_error", "bash_code_execution_result",
+        "bash_code_execution_output", "bash_code_execution_tool_result_error", "tool_search_tool_search_result",
+        "tool_search_tool_result_error", "text_editor_code_execution_view_result",
+        "text_editor_code_execution_create_result", "text_editor_code_execution_str_replace_result",
+        "text_editor_code_execution_tool_result_error",
+    }),
 )  # fmt: skip
 """What the provider's own tools return, without the ids of what it keeps."""
 _SERVER_TOOL: Final = block_id("srvtoolu_")

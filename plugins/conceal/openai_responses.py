@@ -79,6 +79,7 @@ _part: Final = typed(
     lambda: {"type": "output_text", "text": "", "annotations": []},
 )
 _PARTS: Final = listed(_part)
+_SEARCHED: Final = tree("query", "queries", "url", "pattern", types=frozenset({"search", "open_page", "find_in_page"}))
 _ROLE: Final = word("assistant", other="assistant")
 _PROVIDERS_TOOL: Final[Shape] = {"id": _item_id, "status": _STATUS}
 _ITEMS: Final[dict[str, Shape]] = {
@@ -91,7 +92,7 @@ _ITEMS: Final[dict[str, Shape]] = {
     "reasoning": {
         "id": _item_id, "status": _STATUS, "summary": _PARTS, "content": _PARTS, "encrypted_content": text,
     },
-    "web_search_call": {**_PROVIDERS_TOOL, "action": tree("type", "query", "queries", "url", "pattern")},
+    "web_search_call": {**_PROVIDERS_TOOL, "action": _SEARCHED},
     "image_generation_call": {**_PROVIDERS_TOOL, "result": text},
     "file_search_call": _PROVIDERS_TOOL,
     "code_interpreter_call": {**_PROVIDERS_TOOL, "code": text},

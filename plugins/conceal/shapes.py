@@ -59,14 +59,19 @@ def numbers(value: Any, _: Names) -> Any:
     return value if isinstance(value, str) else DROP
 
 
-def tree(*members: str) -> Rule:
-    """JSON of any depth whose objects have none but these members: what a provider's own tool found."""
+def tree(*members: str, types: frozenset[str]) -> Rule:
+    """What a provider's tool found: JSON of any depth, whose objects have these members and a `type` of these alone."""
     allowed = frozenset(members)
 
     def rule(value: Any, names: Names) -> Any:
-        if isinstance(value, dict):
-            return {key: rule(one, names) for key, one in value.items() if key in allowed}
-        return [rule(one, names) for one in value] if isinstance(value, list) else value
+        if isinstance(value, list):
+            return [rule(one, names) for one in value]
+        if not isinstance(value, dict):
+            return value
+        kept = {key: rule(one, names) for key, one in value.items() if key in allowed}
+        if isinstance(kind := value.get("type"), str) and kind in types:
+            return {"type": kind, **kept}
+        return kept
 
     return rule
 
