@@ -117,6 +117,14 @@ class Model:
         """Most tokens `candidate` takes, input and output together; 0: not known."""
         return candidate.context_tokens or self.context_tokens
 
+    def encoding_of(self, candidate: Candidate) -> str | None:
+        """The vocabulary of what `candidate` serves, where it is known."""
+        return candidate.encoding or self.encoding
+
+    def image_tokens_max_of(self, candidate: Candidate) -> int | None:
+        """Most tokens of one image at `candidate`; None: not known."""
+        return self.image_tokens_max if candidate.image_tokens_max is None else candidate.image_tokens_max
+
     def served_as(self, candidate: Candidate) -> str:
         """Catalogue name of what `candidate` serves."""
         return candidate.model or self.name

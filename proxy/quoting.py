@@ -62,7 +62,7 @@ def image_bound(model: Model, candidates: Candidates) -> int | None:
     """The most tokens that one image can cost at any of them; None where one cannot be bounded."""
     most = 0
     for candidate in candidates:
-        own = model.image_tokens_max if candidate.image_tokens_max is None else candidate.image_tokens_max
+        own = model.image_tokens_max_of(candidate)
         if own is None:
             return None
         most = max(most, own)

@@ -80,11 +80,11 @@ async def _close(exchange: Exchange, call: Call, tried: Try, reader: UsageReader
         return
     if tried.cut:
         if not reader.finished and exchange.hold is not None and exchange.hold.request.purse is not None:
-            tried.counted = await _count(exchange, call, reader)
+            tried.counted = await _count(exchange, call, tried, reader)
         return
     reported = reader.usage()
     if reported is None:
-        if count and (counted := await _count(exchange, call, reader)) is not None:
+        if count and (counted := await _count(exchange, call, tried, reader)) is not None:
             exchange.usage = tried.usage = counted
     elif count or not reported.counted:
         exchange.usage = tried.usage = _within(reported, exchange.quote) if reported.counted else reported
@@ -98,13 +98,14 @@ def _within(usage: Usage, quote: Quote | None) -> Usage:
     return replace(usage, output_tokens=output, reasoning_tokens=min(usage.reasoning_tokens, output))
 
 
-async def _count(exchange: Exchange, call: Call, reader: UsageReader) -> Usage | None:
+async def _count(exchange: Exchange, call: Call, tried: Try, reader: UsageReader) -> Usage | None:
     """Our own count of what came of an answer without a report; None where it cannot be counted."""
     model, quote = exchange.model, exchange.quote
     if model is None or quote is None:
         return None
-    encoding = model.encoding or tokens.FALLBACK_ENCODING
-    counted_input = await tokens.count_call_async(call, encoding, image_tokens_max=model.image_tokens_max)
+    encoding = model.encoding_of(tried.candidate) or tokens.FALLBACK_ENCODING
+    images = model.image_tokens_max_of(tried.candidate)
+    counted_input = await tokens.count_call_async(call, encoding, image_tokens_max=images)
     counted_output = await tokens.count_async(reader.output_text(), encoding)
     if counted_input is None or counted_output is None:
         return None

@@ -16,7 +16,8 @@ class Quote:
     """A proven upper bound, at the dearest admissible candidate.
 
     `charged` is what the caller would be charged at most (0 with its own provider key), `list` what the
-    same tokens cost at list (None: the model has no price, possible only with the caller's own key).
+    same tokens cost at list, twice that where a hedge may run (None: a candidate has no price, possible only with
+    the caller's own key or a customer's own model).
     """
 
     input_tokens: int

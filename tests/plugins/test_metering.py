@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -95,6 +96,21 @@ async def test_missing_usage_is_counted(streamed: bool) -> None:
     assert seen.usage is not None
     assert (seen.usage.counted, seen.usage.output_tokens) == (True, 2)
     assert 5 <= seen.usage.input_tokens <= 20
+
+
+async def test_missing_usage_of_a_lane_is_counted_with_its_members_own_figures() -> None:
+    """An image costs what it costs at the candidate that served, not what the lane's entry knows."""
+    image = {"type": "image_url", "image_url": {"url": "https://example.test/a.png"}}
+    body = {**CHAT_BODY, "messages": [{"role": "user", "content": [image]}]}
+    seen = routed()
+    seen.call = DIALECTS["openai.chat"].parse(orjson.dumps(body))
+    assert seen.route is not None and seen.model is not None and seen.quote is not None
+    seen.model = replace(seen.model, image_tokens_max=None, encoding=None)
+    seen.quote = replace(seen.quote, input_tokens=5_000)
+    tried = seen.route.current
+    tried.candidate = replace(tried.candidate, image_tokens_max=900, encoding="cl100k_base")
+    await meter(seen, whole())
+    assert seen.usage is not None and 900 < seen.usage.input_tokens < 950
 
 
 async def test_count_switched_off_leaves_usage_unknown() -> None:
