@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from pydantic import Field
 
 from plugins.conceal import json_text
 from plugins.conceal.formats import FORMATS, Format
 from plugins.conceal.names import Names
-from plugins.conceal.refusals import told
+from plugins.conceal.refusals import READ_BYTES_MAX, told
 from plugins.conceal.stream import Concealer
 from proxy.dialects import DIALECTS
 from proxy.errors import Refusal
@@ -23,6 +23,7 @@ from proxy.plugin import Next, Plugin, PluginSettings, Stage
 ROUTE_MODEL: Final = "x-route-model"
 _HIDDEN: Final = (*(name for name in ANSWER_ALLOWED if name != "retry-after"), ROUTE_MODEL)
 """All that an answer can have of an upstream's headers, and the one of ours that says what served."""
+_NAMES: Final = re.compile(rb'"(?:type|code|param)"\s*:\s*"([\w.\[\]-]{1,64})"', re.ASCII)
 _SECONDS: Final = re.compile(r"[0-9]{1,6}")
 _UNTOUCHED: Final = (Target.UNMETERED, Target.PLAIN, Target.WEBSOCKET)
 
@@ -53,7 +54,7 @@ class ConcealPlugin(Plugin[ConcealSettings]):
         if exchange.refusal is None and _passes(exchange):
             return response
         if exchange.operation.priced:
-            _conceal(exchange, response)
+            _conceal(exchange, response, self.services.log)
         if exchange.refusal is not None:
             _put(exchange, response, exchange.refusal)
         response.headers["server"] = self.settings.server
@@ -65,7 +66,7 @@ def _passes(exchange: Exchange) -> bool:
     return own or exchange.operation.target in _UNTOUCHED
 
 
-def _conceal(exchange: Exchange, response: Response) -> None:
+def _conceal(exchange: Exchange, response: Response, log: Any) -> None:
     """Write the answer anew. Sets the exchange's refusal where there is no answer that could be written."""
     routed = response.headers.get(ROUTE_MODEL)
     _clean(response.headers)
@@ -79,12 +80,26 @@ def _conceal(exchange: Exchange, response: Response) -> None:
     if exchange.refusal is not None:
         return
     if response.status >= 300:
+        _log_refused(exchange, response, log)
         _put(exchange, response, told(response.status, response.body, exchange.call, exchange.request_id))
     elif response.stream is not None:
         response.headers["content-type"] = "text/event-stream; charset=utf-8"
         response.transforms.append(Concealer(exchange, format_, DIALECTS[dialect], names))
     else:
         _write_whole(exchange, response, format_, names)
+
+
+def _log_refused(exchange: Exchange, response: Response, log: Any) -> None:
+    """What the client is not told: who refused, and the names that it gave the matter. Its words may quote a prompt."""
+    tried = exchange.route.current.candidate if exchange.route is not None and exchange.route.tries else None
+    log.info(
+        "refusal_concealed",
+        request_id=exchange.request_id,
+        upstream=None if tried is None else tried.upstream,
+        upstream_model=None if tried is None else tried.upstream_model,
+        status=response.status,
+        said=", ".join(dict.fromkeys(word.decode() for word in _NAMES.findall(response.body[:READ_BYTES_MAX]))),
+    )
 
 
 def _clean(headers: Headers) -> None:

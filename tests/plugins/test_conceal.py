@@ -42,8 +42,11 @@ SECOND = b'data: {"id":"theirs","model":"vendor/llama","choices":[{"index":0,"de
 DONE = b"data: [DONE]\n\n"
 
 
+LOG = Log()
+
+
 def plugin(**settings: Any) -> ConcealPlugin:
-    services: Any = SimpleNamespace()
+    services: Any = SimpleNamespace(log=LOG)
     return ConcealPlugin(ConcealSettings(**settings), services)
 
 
@@ -142,6 +145,18 @@ async def test_answer_beside_a_refusal_is_the_refusal() -> None:
     seen.refusal = Refusal("upstream_error", "Ours.")
     response = await plugin()(seen, answered(b'{"error":"theirs"}', 502))
     assert orjson.loads(response.body)["error"]["message"] == "Ours."
+
+
+async def test_refusal_of_an_upstream_is_named_in_the_log_alone() -> None:
+    """Who, and its type, code and param; not its words, which may quote a prompt."""
+    LOG.events.clear()
+    error = {"message": "theirs", "type": "invalid_request_error", "code": "bad_value", "param": "messages[0]"}
+    response = await plugin()(asked(), answered({"error": error}, 400))
+    assert b"theirs" not in response.body and b"bad_value" not in response.body
+    ((level, event, fields),) = LOG.events
+    assert (level, event, fields["upstream"], fields["status"]) == ("info", "refusal_concealed", "vendor", 400)
+    assert fields["said"] == "invalid_request_error, bad_value, messages[0]"
+    assert "theirs" not in str(fields)
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>theirs</html>", b"[]", b'{"error":{"message":"theirs"}}', b'{"id":1}'])

@@ -51,7 +51,11 @@ CLAUDE_USAGE = {
     **COUNTED, "cache_read_input_tokens": 1, "cache_creation": {"ephemeral_5m_input_tokens": 1},
     "server_tool_use": {"web_search_requests": 1}, "output_tokens_details": {"thinking_tokens": 1},
 }  # fmt: skip
-ENDED = {"stop_reason": "end_turn", "stop_sequence": None, "stop_details": {"type": "refusal", "category": "bio"}}
+ENDED = {
+    "stop_reason": "end_turn",
+    "stop_sequence": None,
+    "stop_details": {"type": "refusal", "category": "bio", "explanation": None},
+}
 MESSAGE = {"id": "m", "type": "message", "role": "assistant", "model": "m", "content": BLOCKS, "usage": CLAUDE_USAGE}
 FILE = {"type": "file_citation", "file_id": "f", "index": 1}
 PART = {"type": "output_text", "text": "Hi.", "annotations": [FILE]}
