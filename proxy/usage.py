@@ -31,6 +31,8 @@ class Usage:
     """Of the input, likewise."""
     audio_output_tokens: int = 0
     """Of the output, apart from reasoning."""
+    implausible: bool = False
+    """More was reported than any model can do: nobody knows what it was, and nothing is charged by it."""
 
     @classmethod
     def reported(
@@ -59,6 +61,7 @@ class Usage:
         return cls(
             total, output, cached, write, write_1h, reasoning,
             image_tokens=images, audio_tokens=audio, audio_output_tokens=spoken,
+            implausible=max(input_tokens, output_tokens) > TOKENS_MAX,
         )  # fmt: skip
 
 

@@ -120,7 +120,7 @@ class IpLimitPlugin(Plugin[IpLimitSettings]):
         lease.release()
         if claim is not None and claim.rate.token_ns:
             usage = exchange.usage
-            used = 0 if usage is None else usage.input_tokens + usage.output_tokens
+            used = 0 if usage is None or usage.implausible else usage.input_tokens + usage.output_tokens
             self._counters.buckets.correct((claim,), used - 1)
 
     def _rate_limited(self, denied: Denied) -> Refusal:

@@ -131,7 +131,7 @@ class KeyLimitPlugin(Plugin[KeyLimitSettings]):
         if lease is not None:
             lease.release()
         usage = exchange.usage
-        if usage is not None:
+        if usage is not None and not usage.implausible:
             self._counters.buckets.correct(claims, usage.input_tokens + usage.output_tokens - estimate)
         elif not exchange.dispatched or reason in _NOTHING_USED:
             self._counters.buckets.correct(claims, -estimate)

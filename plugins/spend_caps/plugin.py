@@ -194,6 +194,8 @@ class SpendCapsPlugin(Plugin[SpendCapsSettings]):
             return
         exchange.settlement = settlement_of(exchange, hold, reason, now)
         self.services.ledger.settle(hold, exchange.settlement)
+        if exchange.usage is not None and exchange.usage.implausible:
+            self.services.log.error("usage_implausible", request_id=exchange.request_id, model=hold.request.model)
 
 
 def _enforced(quote: Quote, *, enforced: bool) -> Quote:

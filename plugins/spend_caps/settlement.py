@@ -12,8 +12,8 @@ from proxy.routes import Try
 def settlement_of(exchange: Exchange, hold: Hold, reason: Finish, now_ms: int) -> Settlement:
     """The settlement of a dispatched hold.
 
-    A served attempt is charged by its usage; one whose usage is not known (the drain ended before it came, or the
-    answer was larger than we take) takes the full hold. A failed attempt is the operator's cost, 0 to the caller,
+    A served attempt is charged by its usage; one whose usage is not known (the drain ended before it came, the answer
+    was larger than we take, or what was reported is beyond any model) takes the full hold. A failed attempt is the operator's cost, 0 to the caller,
     unless the upstream reported usage. The loser of a hedge is charged to nobody either; at list it may have done all
     that was asked of it, and counts as that: half of a hold that was made for two.
 
@@ -52,7 +52,7 @@ def _list_cost(model: Model | None, tried: Try, most: Nano) -> Nano | None:
     rates = None if model is None else model.list_rates(tried.candidate)
     if rates is None:
         return None
-    if tried.usage is not None:
+    if tried.usage is not None and not tried.usage.implausible:
         return rates.cost(tried.usage)
     return most if _unknown(tried) else ZERO
 
@@ -60,7 +60,7 @@ def _list_cost(model: Model | None, tried: Try, most: Nano) -> Nano | None:
 def _charge(model: Model | None, tried: Try, hold: Hold) -> Nano:
     if model is None or model.rates is None:
         return hold.request.charged
-    if tried.usage is not None:
+    if tried.usage is not None and not tried.usage.implausible:
         return model.rates.cost(tried.usage)
     return hold.request.charged if _unknown(tried) else ZERO
 
