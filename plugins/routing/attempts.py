@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from plugins.routing.answers import asked_seconds, first_content
@@ -10,7 +11,7 @@ from plugins.routing.verdicts import HEDGE_LOST, OURS, verdict
 from proxy.catalogue import Candidate
 from proxy.clock import Clock
 from proxy.errors import Refusal
-from proxy.exchange import Exchange, Response
+from proxy.exchange import Exchange, Finish, Response
 from proxy.plugin import Next, Services
 from proxy.routes import Try
 from proxy.upstreams.breakers import CircuitState
@@ -107,12 +108,23 @@ class Attempts:
             elif tried.outcome == "status":
                 asked = asked_seconds(answered)
         if streams:
-            exchange.on_finish(state.ended)
+            exchange.on_finish(partial(self._stream_ended, exchange, tried, state))
         else:
             state.in_flight -= 1
         left = state.conclude(permit, judged, now=now, took=took, retry_after=asked)
         if left is not None:
             self._circuit_changed(exchange, state, left)
+
+    def _stream_ended(self, exchange: Exchange, tried: Try, state: CandidateState, reason: Finish) -> None:
+        """A stream that breaks after its first content cannot be retried, but it is a failure like any other."""
+        state.in_flight -= 1
+        breaker = state.breaker
+        broke = reason is Finish.UPSTREAM_FAILED and tried.outcome == "served"
+        if broke and breaker.state is CircuitState.CLOSED:
+            now, openings = self._clock.monotonic(), breaker.openings
+            breaker.failed(breaker.admit(now), now)
+            if breaker.openings > openings:
+                self._circuit_changed(exchange, state, CircuitState.CLOSED)
 
     @staticmethod
     def _lost(exchange: Exchange, state: CandidateState, now: float, took: float) -> Verdict:

@@ -57,10 +57,6 @@ class CandidateState:
         """... and of answers that come in one piece."""
         self.in_flight = 0
 
-    def ended(self, _: object = None) -> None:
-        """One call less is under way; may stand as an exchange's `on_finish`."""
-        self.in_flight -= 1
-
     def conclude(
         self, permit: int, verdict: Verdict, *, now: float, took: float, retry_after: float | None = None
     ) -> CircuitState | None:

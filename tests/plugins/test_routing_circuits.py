@@ -10,8 +10,8 @@ import pytest
 from plugins.routing.plugin import RoutingPlugin
 from proxy.catalogue import Candidate, Strategy
 from proxy.errors import Refusal
-from proxy.exchange import Exchange, Response
-from proxy.upstreams.breakers import CircuitState
+from proxy.exchange import Exchange, Finish, Response
+from proxy.upstreams.breakers import BreakerSettings, CircuitState
 from tests.plugins.test_routing import CONTENT, DONE, Upstreams, build, held, stream, whole
 from tests.support.fakes import generation, model
 
@@ -176,8 +176,6 @@ async def test_own_provider_key_neither_asks_nor_feeds_circuits() -> None:
 
 async def test_calls_under_way_are_counted_to_the_end_of_a_stream() -> None:
     """A whole answer ends with its call, a stream with its exchange."""
-    from proxy.exchange import Finish
-
     plugin = build()
     under_way = plugin.services.states.candidate("a", MODEL)
     await plugin(held("a"), Scripted())
@@ -187,6 +185,22 @@ async def test_calls_under_way_are_counted_to_the_end_of_a_stream() -> None:
     assert under_way.in_flight == 1
     assert seen.finish(Finish.SERVED) == []
     assert under_way.in_flight == 0
+
+
+async def test_streams_that_break_in_the_middle_open_it() -> None:
+    """Nothing of them is retried; but half of all outcomes are failures then. Clients that leave are none."""
+    plugin = build()
+    for reason in (Finish.CLIENT_GONE, Finish.SERVED, Finish.DRAINED, Finish.UPSTREAM_FAILED):
+        assert state(plugin, "a") is CircuitState.CLOSED
+        for _ in range(20):
+            if plugin.services.states.candidate("a", MODEL).breaker.ready(plugin.services.clock.monotonic()):
+                seen = held("a", stream=True)
+                await plugin(seen, Upstreams(("served", stream(CONTENT, DONE))))
+                seen.finish(reason)
+        plugin.services.clock.advance(BreakerSettings().window_seconds + 1)
+    assert plugin.services.states.candidate("a", MODEL).breaker.openings == 1
+    assert plugin.services.metrics.circuits == [("a", "failing")]
+    assert plugin.services.states.candidate("a", MODEL).in_flight == 0
 
 
 # -- lanes, consortium, stickiness
