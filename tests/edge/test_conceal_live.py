@@ -56,6 +56,12 @@ RENAMED: dict[str, Any] = {
         **MODELS["text-embedding-3-small"],
         "candidates": [{"upstream": "openai", "model": "vendor-vectors"}],
     },
+    "llama-3.3-70b": {
+        "candidates": [{"upstream": "openai", "model": "vendor-llama"}],
+        "price": {"input": "1", "output": "1"},
+        "context": 128_000,
+    },
+    "smart-route": {"lane": ["llama-3.3-70b", "gpt-4o"], "price": {"input": "2.5", "output": "10"}},
     "keyless": {**MODELS["gpt-4o"], "candidates": ["groq"]},
 }
 PROVIDERS = re.compile(
@@ -220,6 +226,24 @@ def test_answer_kept_for_a_twin_is_concealed_under_its_own_id(edge: World, key: 
     for answer in (first, second):
         check_named_ours(CHAT, answer)
     assert first.json()["id"] != second.json()["id"]
+
+
+@pytest.mark.parametrize("kind", [CHAT, CHAT_STREAM], ids=lambda kind: kind.name)
+def test_lane_says_what_served_in_the_answer_alone(edge: World, key: str, kind: Kind) -> None:
+    """As the catalogue calls it, fresh and from memory; the provider's own name for it is neither asked nor told."""
+    edge.provider.script(Behaviour(canaries=True), model="vendor-llama")
+    for fresh in (True, False, False):
+        answer = ask(edge, key, kind, model="smart-route", seed=7, fresh=fresh)
+        (model,) = {one["model"] for one in documents(kind, answer)}
+        assert (answer.status, model) == (200, "llama-3.3-70b")
+
+
+def test_lane_that_went_on_to_another_member_names_that(edge: World, key: str) -> None:
+    """After the first one failed."""
+    edge.provider.script(Behaviour(canaries=True, status=500), model="vendor-llama")
+    edge.provider.script(Behaviour(canaries=True), model="vendor-chat")
+    answer = ask(edge, key, CHAT, model="smart-route")
+    assert (answer.status, answer.json()["model"]) == (200, "gpt-4o")
 
 
 @pytest.mark.parametrize("fault", list(Fault), ids=lambda fault: fault.name)
