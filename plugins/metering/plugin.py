@@ -74,14 +74,19 @@ def _read_cut(exchange: Exchange, tried: Try, reader: UsageReader) -> None:
 async def _close(exchange: Exchange, call: Call, tried: Try, reader: UsageReader, *, count: bool) -> None:
     """The usage of an answer that ended or broke: its report, or else our own count of what was delivered.
 
-    Of one that was given up only the count is kept, beside a usage that stays unknown: for a purse, which pays it.
+    Where it stays unknown (the answer was given up, or the report cannot be true) the count is kept beside it, for a
+    purse, which pays that.
     """
-    if tried.usage is not None or tried.outcome != "served":
+    if tried.outcome != "served" or (tried.cut and reader.finished):
         return
-    if tried.cut:
-        if not reader.finished and exchange.hold is not None and exchange.hold.request.purse is not None:
-            tried.counted = await _count(exchange, call, tried, reader)
-        return
+    if tried.usage is None and not tried.cut:
+        await _report(exchange, call, tried, reader, count=count)
+    unknown = tried.usage is None or tried.usage.implausible
+    if unknown and exchange.hold is not None and exchange.hold.request.purse is not None:
+        tried.counted = await _count(exchange, call, tried, reader)
+
+
+async def _report(exchange: Exchange, call: Call, tried: Try, reader: UsageReader, *, count: bool) -> None:
     reported = reader.usage()
     if reported is None:
         if count and (counted := await _count(exchange, call, tried, reader)) is not None:

@@ -13,9 +13,9 @@ def settlement_of(exchange: Exchange, hold: Hold, reason: Finish, now_ms: int) -
     """The settlement of a dispatched hold.
 
     A served attempt is charged by its usage; one whose usage is not known (the drain ended before it came, the answer
-    was larger than we take, or what was reported is beyond any model) takes the full hold. A failed attempt is the operator's cost, 0 to the caller,
-    unless the upstream reported usage. The loser of a hedge is charged to nobody either; at list it may have done all
-    that was asked of it, and counts as that: half of a hold that was made for two.
+    was larger than we take, or what was reported is beyond any model) takes the full hold. A failed attempt is the
+    operator's cost, 0 to the caller, unless the upstream reported usage. The loser of a hedge is charged to nobody
+    either; at list it may have done all that was asked of it, and counts as that: half of a hold that was made for two.
 
     Where the full hold is charged because the usage is not known, a purse pays what was counted of the answer, and at
     least the input.
@@ -67,7 +67,8 @@ def _charge(model: Model | None, tried: Try, hold: Hold) -> Nano:
 
 def _paid(model: Model | None, tried: Try, hold: Hold) -> Nano | None:
     """What a purse pays where that is not what is charged."""
-    if tried.usage is not None or not _unknown(tried) or model is None or model.rates is None:
+    known = tried.usage is not None and not tried.usage.implausible
+    if known or not _unknown(tried) or model is None or model.rates is None:
         return None
     counted = ZERO if tried.counted is None else model.rates.cost(tried.counted)
     return Nano(min(max(counted, hold.request.input_charged), hold.request.charged))

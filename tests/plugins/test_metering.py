@@ -186,3 +186,15 @@ async def test_an_answer_given_up_behind_its_end_has_its_usage() -> None:
     seen = await given_up(usage)
     assert seen.usage == Usage(9, 7)
     assert seen.route is not None and seen.route.current.counted is None
+
+
+@pytest.mark.parametrize("purse", [TEAM_PURSE, None])
+async def test_a_report_beyond_any_model_is_counted_for_a_purse(purse: Purse | None) -> None:
+    """The report stays what was said; the count is what a purse pays, and is made for nobody else."""
+    seen = routed()
+    seen.hold = Hold(1, HoldRequest("x", "k", "u", "t", "o", "m", "chat", Nano(9), Nano(9), (), 0, purse))
+    await meter(seen, whole("word word word", {"prompt_tokens": 1 << 60, "completion_tokens": 1}))
+    assert seen.usage is not None and seen.usage.implausible and seen.route is not None
+    counted = seen.route.current.counted
+    assert (counted is None) == (purse is None)
+    assert counted is None or (counted.output_tokens, counted.counted) == (3, True)

@@ -165,6 +165,13 @@ async def test_an_unknown_usage_costs_a_purse_what_was_counted() -> None:
     assert settlement.paid == 100 * 2_500 + 500 * 10_000 < request.charged
 
 
+async def test_a_report_beyond_any_model_costs_a_purse_what_was_counted() -> None:
+    """Nobody pays by a figure that cannot be true."""
+    lie = Usage.reported(input_tokens=1 << 60, output_tokens=1)
+    settlement, request = await ended(lie, Usage(100, 500, counted=True))
+    assert (settlement.charged, settlement.paid) == (request.charged, 100 * 2_500 + 500 * 10_000)
+
+
 @pytest.mark.parametrize("counted", [None, Usage(1, 0, counted=True)])
 async def test_an_unknown_usage_costs_a_purse_at_least_the_input(counted: Usage | None) -> None:
     """An answer of which nothing came, or nothing could be counted, was asked for all the same."""
