@@ -76,20 +76,21 @@ class Race:
             await self._start(first)
             await asyncio.wait({self._legs[0].task}, timeout=after_seconds)
             if not self._legs[0].task.done() and not self._exchange.client_gone and (other := second()) is not None:
-                await self._start(other, hedge=True)
+                await self._start(other, again)
             won = await self._winner(again)
             return won.task.result()
         finally:
             await self._end(won)
 
-    async def _start(self, admitted: Admitted, *, hedge: bool = False) -> None:
+    async def _start(self, admitted: Admitted, again: Callable[[Try, Response], Again] | None = None) -> None:
+        """Note it in the ledger, then call. With `again` it is the second one, left uncalled if the first was enough."""
         tried: Try | None = None
         try:
-            tried = await self._attempts.dispatch(self._exchange, admitted.candidate, hedge=hedge)
+            tried = await self._attempts.dispatch(self._exchange, admitted.candidate, hedge=again is not None)
         finally:
             if tried is None:
                 self._attempts.abandon(admitted)
-        if hedge and self._legs[0].task.done():
+        if again is not None and self._decided(again):
             tried.outcome = "unsent"  # The first one answered while the ledger wrote.
             self._attempts.abandon(admitted)
             return
@@ -97,6 +98,10 @@ class Race:
         call = self._attempts.call(branch, tried, admitted, self._call_next)
         task = asyncio.get_running_loop().create_task(call, name="attempt")
         self._legs.append(Leg(admitted, branch, tried, task))
+
+    def _decided(self, again: Callable[[Try, Response], Again]) -> bool:
+        first = self._legs[0]
+        return first.task.done() and again(first.tried, first.task.result()) is Again.NO
 
     async def _winner(self, again: Callable[[Try, Response], Again]) -> Leg:
         left = list(self._legs)

@@ -102,7 +102,7 @@ class Search:
         if silence is None:
             return await means.attempts.make(exchange, admitted, call_next)
         race = Race(means.attempts, exchange, call_next, means.log)
-        response = await race.run(admitted, silence, self._second, self._judged)
+        response = await race.run(admitted, silence, self._second, self._gain)
         route = exchange.route
         if route is not None and any(tried.hedge for tried in route.tries):
             means.metrics.hedged(self._model.name, "won" if route.current.hedge else "lost")
@@ -129,14 +129,13 @@ class Search:
         self._calls_left -= 1
         return admitted
 
-    def _judged(self, tried: Try, response: Response) -> Again:
-        if self._exchange.client_gone:
-            return Again.NO
+    def _gain(self, tried: Try, response: Response) -> Again:
         return again(tried, response, self._means.settings.retry_statuses)
 
     def _judge(self, response: Response) -> None:
         route = self._exchange.route
-        self._again = Again.NO if route is None or not route.tries else self._judged(route.current, response)
+        over = route is None or not route.tries or self._exchange.client_gone
+        self._again = Again.NO if route is None or over else self._gain(route.current, response)
 
     def _pause(self, candidate: Candidate, response: Response, retries: int) -> float | None:
         """Seconds before `candidate` is called again; None where it is not.

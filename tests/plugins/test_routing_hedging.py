@@ -206,6 +206,44 @@ async def test_first_that_fails_ends_no_race() -> None:
     assert (settlement.charged, settlement.list) == (COST, COST)
 
 
+@pytest.mark.parametrize(("status", "called"), [(500, ["a", "b"]), (200, ["a"]), (400, ["a"])])
+async def test_first_that_ends_while_the_second_is_noted(status: int, called: list[str]) -> None:
+    """An answer leaves the second uncalled, and costing nothing; a failure does not use it up."""
+    plugin, upstreams, seen = ready(), Upstreams(), hedging("a", "b")
+    upstreams.status["a"] = status
+    upstreams.leave["b"].set()
+    ledger = plugin.services.ledger
+    dispatch = ledger.dispatch
+
+    async def slowly(hold: Hold, **fields: Any) -> Any:
+        if ledger.attempts:
+            upstreams.leave["a"].set()
+            for _ in range(5):
+                await asyncio.sleep(0)
+        return await dispatch(hold, **fields)
+
+    ledger.dispatch = slowly
+    response = await asyncio.wait_for(plugin(seen, rest(upstreams, plugin)), SECONDS_MAX)
+    assert (response.status, upstreams.called) == (400 if status == 400 else 200, called)
+    settlement = await finished(seen)
+    assert (settlement.charged, settlement.list) == ((0, 0) if status == 400 else (COST, COST))
+    assert [state.in_flight for name in "ab" for state in plugin.services.states.circuits_of(name)] == [0, 0]
+
+
+async def test_client_that_leaves_is_no_reason_to_give_up_the_other() -> None:
+    """One fails, the other's answer is read on for its usage: leaving is no discount."""
+    plugin, upstreams, seen = ready(), Upstreams(), hedging("a", "b")
+    upstreams.status["a"] = 500
+    task = asyncio.create_task(plugin(seen, rest(upstreams, plugin)))
+    await upstreams.until("a", "b")
+    seen.client_gone = True
+    upstreams.leave["a"].set()
+    await asyncio.wait({task}, timeout=0.02)
+    upstreams.leave["b"].set()
+    await asyncio.wait_for(task, SECONDS_MAX)
+    assert (await finished(seen)).charged == COST
+
+
 async def test_where_both_fail_a_third_is_tried() -> None:
     """A race takes two of the places."""
     plugin, upstreams, seen = ready(), Upstreams(), hedging("a", "b", "c")
