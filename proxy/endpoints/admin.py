@@ -52,7 +52,7 @@ def router(
 
     @routes.post("/reload")
     async def reload() -> Response:
-        """Read the configuration again: 200 with what waits for a restart, 409 with every problem where it is broken."""
+        """Read the configuration again: 200 with what waits for a restart, or 409 with every problem."""
         running = reloader()
         if running is None:
             raise Refusal("not_found", "This proxy was started without a file to read again.")
