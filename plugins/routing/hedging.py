@@ -83,7 +83,7 @@ class Race:
             await self._end(won)
 
     async def _start(self, admitted: Admitted, again: Callable[[Try, Response], Again] | None = None) -> None:
-        """Note it in the ledger, then call. With `again` it is the second one, left uncalled if the first was enough."""
+        """Note it in the ledger, then call. With `again` it is the second, left uncalled if the first is enough."""
         tried: Try | None = None
         try:
             tried = await self._attempts.dispatch(self._exchange, admitted.candidate, hedge=again is not None)
