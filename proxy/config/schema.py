@@ -63,7 +63,7 @@ class ListenerEntry(Strict):
     )
     body_bytes_max: dict[str, Annotated[int, Field(ge=1024, le=256 << 20)]] = Field(
         default={},
-        description="Operation -> longest request body; absent: 262144 on reverse listeners off loopback, else 33554432.",
+        description="Operation -> longest request body. Absent: 262144 on reverse ones off loopback, else 33554432.",
     )
 
 
