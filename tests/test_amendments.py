@@ -17,6 +17,7 @@ from tests.support.rules import scoped
 CHAT = "openai.chat"
 MESSAGES = "anthropic.messages"
 EMBEDDINGS = "openai.embeddings"
+RESPONSES = "openai.responses"
 
 
 def policy(**rules: Any) -> Policy:
@@ -197,6 +198,29 @@ def test_messages_without_a_system_prompt_get_one() -> None:
     """In front."""
     body = b'{"model":"m","max_tokens":5,"messages":[{"role":"user","content":"a"}]}'
     assert change(policy(system_prefix="P"), MESSAGES, body)[0] == b'{"system":"P",' + body[1:]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (
+            b'{"model":"m","instructions": "caf\\u00e9","max_output_tokens":900,"input":"a"}',
+            b'{"temperature":0.2,"store":false,"model":"m","instructions": "P\\n\\ncaf\\u00e9",'
+            b'"max_output_tokens":50,"input":"a"}',
+        ),
+        (
+            b'{"model":"m","input":"a"}',
+            b'{"temperature":0.2,"store":false,"max_output_tokens":50,"instructions":"P","model":"m","input":"a"}',
+        ),
+    ],
+)
+def test_responses_are_amended_in_their_own_members(body: bytes, expected: bytes) -> None:
+    """Instructions, max_output_tokens, and those forced members that it knows."""
+    forced = {"temperature": 0.2, "seed": 7, "store": False}
+    rules = policy(system_prefix="P", output_tokens_max=50, parameters=forced)
+    changed, call = change(rules, RESPONSES, body)
+    assert changed == expected
+    assert call.output_tokens_max == 50
 
 
 def test_a_system_prompt_of_another_kind_is_refused() -> None:
