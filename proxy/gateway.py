@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-import uvloop
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
 
@@ -41,7 +38,7 @@ from proxy.prepaid import purses_of
 from proxy.reload import Reloader
 from proxy.secrets import same_secret
 from proxy.state import Counters
-from proxy.telemetry.log import get_logger, setup_logging
+from proxy.telemetry.log import get_logger
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.request_id import RequestIds
 from proxy.terminal import Terminal
@@ -392,40 +389,3 @@ async def watch_caps(gateway: Gateway) -> None:
         except Refusal as refusal:
             gateway.log.warning("caps_not_read", reason=refusal.message)
         await asyncio.sleep(CAPS_WATCH_SECONDS)
-
-
-def tune_collector() -> None:
-    """Keep the collector away from what lives for ever, and run it less often: p99 falls by a factor of three."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 50)
-
-
-async def serve(generation: Generation, config: Path, *, started: Callable[[Gateway], None]) -> None:
-    """Run until SIGTERM or SIGINT, then drain; SIGHUP reloads. A second signal ends the drain at once."""
-    gateway = Gateway(generation, config=config)
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await gateway.start()
-    tune_collector()
-    reloads: set[asyncio.Task[bool]] = set()
-
-    def reload() -> None:
-        if gateway.reloader is not None:
-            task = loop.create_task(gateway.reloader.try_reload(), name="reload")
-            reloads.add(task)
-            task.add_done_callback(reloads.discard)
-
-    loop.add_signal_handler(signal.SIGHUP, reload)
-    started(gateway)
-    await stop.wait()
-    stop.clear()
-    await gateway.drain(stop)
-
-
-def run(generation: Generation, config: Path, *, started: Callable[[Gateway], None]) -> None:
-    """Serve the checked configuration of the file `config` until told to stop. Raises StartError, ListenError."""
-    setup_logging()
-    uvloop.run(serve(generation, config, started=started))

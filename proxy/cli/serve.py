@@ -30,7 +30,8 @@ def serve(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> No
         generation = checked(config)
     except ConfigProblems as error:
         fail(str(error), EXIT_FINDINGS)
-    from proxy import gateway
+    from proxy import serving
+    from proxy.gateway import StartError
     from proxy.listeners.mitm.engine import ListenError
 
     def started(running: Gateway) -> None:
@@ -42,8 +43,8 @@ def serve(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> No
             typer.echo(line)
 
     try:
-        gateway.run(generation, config, started=started)
-    except (gateway.StartError, ListenError) as error:
+        serving.run(generation, config, started=started)
+    except (StartError, ListenError) as error:
         fail(f"Tollway cannot start: {error}", EXIT_FINDINGS)
 
 
