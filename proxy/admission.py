@@ -7,7 +7,7 @@ from typing import Any, Final
 from proxy.catalogue import JSON_SCHEMA, STREAMING, TOOLS, VISION, Candidate, Model
 from proxy.dialects.base import Call
 from proxy.errors import Refusal
-from proxy.policy import Policy, denied_model
+from proxy.policy.rules import Policy, denied_model
 
 Candidates = tuple[Candidate, ...]
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from proxy.identities import Identity
     from proxy.ledger.api import Hold, Settlement
     from proxy.operations import Operation
-    from proxy.policy import Policy
+    from proxy.policy.rules import Policy
     from proxy.pricing.quote import Quote
     from proxy.routes import Route
     from proxy.usage import Usage

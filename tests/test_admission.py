@@ -14,7 +14,7 @@ from proxy.catalogue import CAPABILITIES, Candidate, Model
 from proxy.dialects import DIALECTS
 from proxy.dialects.base import Call
 from proxy.errors import Refusal
-from proxy.policy import NO_RULES, Policy, Rules, ScopedRules
+from proxy.policy.rules import NO_RULES, Policy, Rules, ScopedRules
 from tests.support.fakes import CHAT_BODY, model
 
 IMAGE = {"type": "image_url", "image_url": {"url": "https://example.test/a.png"}}

@@ -16,8 +16,8 @@ from proxy.headers import Headers
 from proxy.ledger.api import Attempt, Hold, HoldRequest
 from proxy.listeners.api import ConnectVerdict
 from proxy.operations import CHAT, LOCAL, MESSAGES, MODELS, PLAIN, PREFLIGHT, UNMETERED, WEBSOCKET, Operation
-from proxy.policy import NO_RULES, ContentRule
-from proxy.policy import Policy as TeamPolicy
+from proxy.policy.rules import NO_RULES, ContentRule
+from proxy.policy.rules import Policy as TeamPolicy
 from proxy.pricing.money import ZERO
 from proxy.quoting import quote
 from proxy.routes import Route, Try

@@ -23,7 +23,7 @@ from proxy.errors import Refusal
 from proxy.exchange import Exchange, Response
 from proxy.operations import Target
 from proxy.plugin import Next, Plugin, PluginSettings, Stage
-from proxy.policy import ContentRule
+from proxy.policy.rules import ContentRule
 from proxy.text.filters import Refused
 from proxy.text.matching import Matcher
 

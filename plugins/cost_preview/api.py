@@ -18,12 +18,12 @@ from proxy.endpoints.public import json_answer
 from proxy.errors import Refusal
 from proxy.exchange import Exchange
 from proxy.operations import CHAT
-from proxy.policy import NO_RULES
+from proxy.policy.rules import NO_RULES
+from proxy.policy.verdicts import denied_call
 from proxy.pricing.money import Nano, usd_text
 from proxy.pricing.rates import Rates
 from proxy.tier_refusals import not_in_tier
 from proxy.usage import Usage
-from proxy.verdicts import denied_call
 
 _DECIDING = fields.spellings("model", "messages", "max_tokens", "max_completion_tokens")
 _FREE = Rates(0, 0)

@@ -14,7 +14,7 @@ from proxy.config.schema import Generation
 from proxy.endpoints.access import is_callable, tier_of
 from proxy.exchange import Exchange
 from proxy.operations import CHAT
-from proxy.policy import NO_RULES
+from proxy.policy.rules import NO_RULES
 from proxy.pricing.rates import Rates, rate_text
 
 _REFUSED: Final = "Unknown models are refused (404 model_not_available)"

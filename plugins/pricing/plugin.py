@@ -9,7 +9,7 @@ from proxy.errors import Refusal
 from proxy.exchange import Exchange, Response
 from proxy.operations import EMBEDDINGS
 from proxy.plugin import Next, Plugin, PluginSettings, Stage
-from proxy.policy import NO_RULES
+from proxy.policy.rules import NO_RULES
 from proxy.pricing import tokens
 from proxy.pricing.quote import Quote
 from proxy.quoting import image_bound, narrowed, quote

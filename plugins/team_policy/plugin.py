@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from proxy.amendments import amended
 from proxy.catalogue import Model
 from proxy.config.schema import Generation
 from proxy.dialects.base import Call
 from proxy.exchange import Exchange, Response
 from proxy.operations import Target
 from proxy.plugin import Next, Plugin, PluginSettings, Services, Stage
-from proxy.policy import Policy, resolve
-from proxy.verdicts import denied_address, denied_call, denied_path, denied_time
+from proxy.policy.amendments import amended
+from proxy.policy.rules import Policy, resolve
+from proxy.policy.verdicts import denied_address, denied_call, denied_path, denied_time
 
 AMEND_ON_LOOP_BYTES_MAX: Final = 256 << 10
 """Larger bodies are changed and parsed again in a thread, off the event loop."""

@@ -18,11 +18,11 @@ from proxy.config.problems import ConfigProblems, Marks, Problem, near, problems
 from proxy.config.schema import Generation, Strict
 from proxy.config.source import read_document
 from proxy.errors import CODES
-from proxy.forced_members import plain
 from proxy.identities import Identity, IdentityKind
-from proxy.judgement import ALLOW, Ask, Judgement, judge
 from proxy.keys import KeyStore, UnknownKey
-from proxy.policy import tier_of
+from proxy.policy.forced_members import plain
+from proxy.policy.judgement import ALLOW, Ask, Judgement, judge
+from proxy.policy.rules import tier_of
 
 CASES_MAX: Final = 10_000
 

@@ -11,8 +11,8 @@ from proxy.config.rule_content import build_content
 from proxy.config.rule_hours import build_hours
 from proxy.config.rule_lists import ModelNames, check_paths, check_ranges
 from proxy.config.rules import RulesEntry
-from proxy.forced_members import FORCIBLE, REFUSED, plain
-from proxy.policy import Rules, ScopedRules
+from proxy.policy.forced_members import FORCIBLE, REFUSED, plain
+from proxy.policy.rules import Rules, ScopedRules
 
 _RULES: Final = frozenset({*RulesEntry.model_fields, "tier"})
 _LISTS: Final = frozenset({"models", "paths"})

@@ -8,8 +8,8 @@ from functools import lru_cache
 
 from proxy.config.problems import Marks, Problem, near
 from proxy.config.rules import PATTERN_CHARS_MAX, ContentEntry
-from proxy.content_patterns import PATTERNS
-from proxy.policy import ContentRule
+from proxy.policy.content_patterns import PATTERNS
+from proxy.policy.rules import ContentRule
 from proxy.text.matching import problem
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from proxy.config.problems import Marks, Path, Problem, near
 from proxy.config.rules import HoursEntry
-from proxy.policy import Hours
+from proxy.policy.rules import Hours
 
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 MINUTES_A_DAY: Final = 1440

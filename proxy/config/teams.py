@@ -9,7 +9,7 @@ from proxy.config.problems import Marks, Problem, near
 from proxy.config.rule_building import RuleBuilder
 from proxy.config.schema import Bucket, Limits, ScopeLimits, Team
 from proxy.identities import CapSetting
-from proxy.policy import ScopedRules
+from proxy.policy.rules import ScopedRules
 
 
 def build_limits(file: LimitsFile, tiers: Mapping[str, TierEntry]) -> Limits:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from proxy.catalogue import Model
 from proxy.exchange import Exchange
 from proxy.identities import Identity, IdentityKind
-from proxy.policy import NO_RULES
-from proxy.verdicts import denied_call
+from proxy.policy.rules import NO_RULES
+from proxy.policy.verdicts import denied_call
 
 
 def keyholder(exchange: Exchange) -> Identity | None:

@@ -12,7 +12,7 @@ from typing import Final
 
 import orjson
 
-from proxy.policy import ContentRule
+from proxy.policy.rules import ContentRule
 from proxy.text.matching import Hit, Matcher, Scanner
 
 REFUSE: Final = "refuse"

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import re2  # type: ignore[import-untyped]
 
-from proxy.policy import ContentRule
+from proxy.policy.rules import ContentRule
 from proxy.text.prefixes import PatternError, shape
 
 CONTEXT_CHARS: Final = 2

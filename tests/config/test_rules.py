@@ -10,8 +10,8 @@ import pytest
 
 from proxy import shipped
 from proxy.config.load import load_generation
-from proxy.content_patterns import PATTERNS
-from proxy.policy import ContentRule, Hours, Rules
+from proxy.policy.content_patterns import PATTERNS
+from proxy.policy.rules import ContentRule, Hours, Rules
 from tests.support.files import Files
 
 PLACE = "policies/teams.yaml"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from proxy.config.rules import ContentEntry
 from proxy.config.source import parse_document
-from proxy.content_patterns import PATTERNS
-from proxy.policy import ContentRule
+from proxy.policy.content_patterns import PATTERNS
+from proxy.policy.rules import ContentRule
 from proxy.text.matching import problem
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "content-rules.md").read_text()

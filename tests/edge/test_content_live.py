@@ -13,7 +13,7 @@ import httpx
 import openai
 import pytest
 
-from proxy.content_patterns import PATTERNS
+from proxy.policy.content_patterns import PATTERNS
 from tests.peers.behaviour import Behaviour
 from tests.support.world import World, world
 

@@ -11,7 +11,7 @@ from proxy.endpoints.public import application, router
 from proxy.exchange import Exchange
 from proxy.identities import IdentityKind
 from proxy.operations import MODELS
-from proxy.policy import Policy, Rules, ScopedRules
+from proxy.policy.rules import Policy, Rules, ScopedRules
 from tests.support.fakes import exchange, generation, identity, model
 
 UNDER = replace(

@@ -16,14 +16,14 @@ from pydantic import ValidationError
 
 from plugins.audit.plugin import AuditPlugin, AuditSettings
 from proxy.chain import compose_observers
-from proxy.content_patterns import PATTERNS
 from proxy.dialects import DIALECTS
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Finish, Response
 from proxy.headers import Headers
 from proxy.ledger.api import Attempt, Basis, Cap, CapState, Hold, HoldRequest, Settlement
 from proxy.operations import LOCAL
-from proxy.policy import Policy
+from proxy.policy.content_patterns import PATTERNS
+from proxy.policy.rules import Policy
 from proxy.pricing.money import Nano
 from proxy.routes import Route, Try
 from proxy.usage import Usage

@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plugins.content_rules.plugin import ContentRulesPlugin, ContentRulesSettings
-from proxy.content_patterns import PATTERNS
 from proxy.dialects import DIALECTS
 from proxy.dialects.sse import event_data, split_events
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Response
 from proxy.headers import Headers
 from proxy.operations import CHAT, EMBEDDINGS, MESSAGES, RESPONSES, UNMETERED, Operation
-from proxy.policy import NO_RULES, ContentRule, Policy
+from proxy.policy.content_patterns import PATTERNS
+from proxy.policy.rules import NO_RULES, ContentRule, Policy
 from proxy.text.filters import redacted
 from proxy.text.matching import Matcher
 from tests.support.fakes import Chunks, Log, Rest, exchange, identity, model

@@ -20,7 +20,7 @@ from proxy.errors import Refusal
 from proxy.exchange import Exchange, Response
 from proxy.identities import Identity, IdentityKind
 from proxy.operations import LOCAL
-from proxy.policy import Policy, Rules, ScopedRules
+from proxy.policy.rules import Policy, Rules, ScopedRules
 from proxy.pricing.rates import Rates, parse_rate
 from tests.support.fakes import FakeClock, exchange, generation, identity, model, origin
 

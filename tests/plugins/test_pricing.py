@@ -14,7 +14,7 @@ from proxy.errors import Refusal
 from proxy.exchange import Exchange
 from proxy.operations import EMBEDDINGS
 from proxy.plugin import PluginSettings
-from proxy.policy import Policy, Rules, ScopedRules
+from proxy.policy.rules import Policy, Rules, ScopedRules
 from proxy.pricing.rates import Rates
 from tests.support.fakes import CHAT_BODY, Rest, exchange, generation, identity, model
 

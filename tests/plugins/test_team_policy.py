@@ -19,7 +19,7 @@ from proxy.exchange import Exchange, ListenerKind
 from proxy.identities import IdentityKind
 from proxy.operations import CHAT, LOCAL, MODELS, PLAIN, UNMETERED, WEBSOCKET, Operation
 from proxy.plugin import PluginSettings
-from proxy.policy import NO_RULES
+from proxy.policy.rules import NO_RULES
 from tests.support.fakes import CHAT_BODY, FakeClock, Rest, exchange, identity, model, origin
 from tests.support.rules import hours, ruled
 

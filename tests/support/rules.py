@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from proxy.config.schema import Generation
-from proxy.policy import Hours, Rules, ScopedRules
+from proxy.policy.rules import Hours, Rules, ScopedRules
 from tests.support.fakes import generation, team
 
 EVERY_DAY = frozenset(range(7))

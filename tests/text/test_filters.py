@@ -11,8 +11,8 @@ import re2
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from proxy.content_patterns import PATTERNS
-from proxy.policy import ContentRule
+from proxy.policy.content_patterns import PATTERNS
+from proxy.policy.rules import ContentRule
 from proxy.text.filters import JsonText, PlainText, Refused, redacted
 from proxy.text.matching import Matcher
 

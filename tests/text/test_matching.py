@@ -7,8 +7,8 @@ import re2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.content_patterns import PATTERNS
-from proxy.policy import ContentRule
+from proxy.policy.content_patterns import PATTERNS
+from proxy.policy.rules import ContentRule
 from proxy.text.filters import redacted
 from proxy.text.matching import Matcher, passes_luhn, problem
 from proxy.text.prefixes import shape

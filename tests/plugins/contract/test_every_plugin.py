@@ -22,7 +22,7 @@ from proxy.dialects import DIALECTS
 from proxy.exchange import Exchange, Finish, Response
 from proxy.ledger.api import Attempt, Hold, HoldRequest
 from proxy.plugin import Plugin, PluginSettings, Stage
-from proxy.policy import NO_RULES
+from proxy.policy.rules import NO_RULES
 from proxy.pricing.money import Nano
 from proxy.pricing.quote import Quote
 from proxy.routes import Route, Try

@@ -18,7 +18,7 @@ from proxy.catalogue import Model
 from proxy.client_addresses import Address, Network, networks, within
 from proxy.errors import Refusal
 from proxy.paths import MODEL, TooDeep, foldings
-from proxy.policy import Hours, Policy, ScopedRules, allows, denied_model, denies, matches
+from proxy.policy.rules import Hours, Policy, ScopedRules, allows, denied_model, denies, matches
 
 DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 CACHED_MAX: Final = 8192

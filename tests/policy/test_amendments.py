@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from proxy.amendments import amended
 from proxy.dialects import DIALECTS
 from proxy.dialects.base import Call
 from proxy.errors import Refusal
-from proxy.policy import Policy, merged
+from proxy.policy.amendments import amended
+from proxy.policy.rules import Policy, merged
 from tests.support.rules import scoped
 
 CHAT = "openai.chat"

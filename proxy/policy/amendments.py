@@ -15,8 +15,8 @@ from proxy.dialects.base import Call
 from proxy.dialects.fields import check_spelling, spellings, wrong
 from proxy.dialects.json_scan import first_item, scan, splice
 from proxy.errors import Refusal
-from proxy.forced_members import CHAT, FORCIBLE, MESSAGES, RESPONSES
-from proxy.policy import PREFIX_SEPARATOR, Policy
+from proxy.policy.forced_members import CHAT, FORCIBLE, MESSAGES, RESPONSES
+from proxy.policy.rules import PREFIX_SEPARATOR, Policy
 
 _SYSTEM_ROLES: Final = ("system", "developer")
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from proxy.client_addresses import parse
 from proxy.identities import IdentityKind
-from proxy.policy import (
+from proxy.policy.rules import (
     NO_RULES,
     POLICIES_CACHED_MAX,
     ContentRule,
@@ -23,7 +23,7 @@ from proxy.policy import (
     scopes_of,
     tier_of,
 )
-from proxy.verdicts import denied_address, denied_call, denied_path, denied_time
+from proxy.policy.verdicts import denied_address, denied_call, denied_path, denied_time
 from tests.support.fakes import generation, identity, model, team
 from tests.support.files import Files
 from tests.support.rules import hours, ruled, scoped

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from proxy.policy import ContentRule
+from proxy.policy.rules import ContentRule
 
 _TOKEN: Final = "[A-Za-z0-9_-]"  # noqa: S105 - a class of letters
 _GAP: Final = r"(?:\s|\\[rn])*"
