@@ -7,12 +7,11 @@ from typing import Any, ClassVar, Final
 
 from pydantic import Field
 
-from plugins.conceal import json_text
 from plugins.conceal.formats import FORMATS, Format
 from plugins.conceal.names import Names
 from plugins.conceal.refusals import READ_BYTES_MAX, told
 from plugins.conceal.stream import Concealer
-from proxy.dialects import DIALECTS
+from proxy.dialects import DIALECTS, json_text
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Response
 from proxy.forwarding import ANSWER_ALLOWED

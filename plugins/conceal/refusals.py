@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from plugins.conceal import json_text
+from proxy.dialects import json_text
 from proxy.dialects.base import Call
 from proxy.errors import Refusal
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from plugins.conceal import json_text
 from plugins.conceal.formats import Format
 from plugins.conceal.names import Names
+from proxy.dialects import json_text
 from proxy.dialects.base import Dialect
 from proxy.dialects.sse import EventFramer, EventTooLarge, event_data, make_event
 from proxy.errors import Refusal

@@ -10,9 +10,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Final
 
-from plugins.content_rules.answers import read, unreadable, written
+from plugins.content_rules.answers import unreadable, written
 from plugins.content_rules.documents import Texts, refused_answer
-from proxy.dialects import DIALECTS
+from proxy.dialects import DIALECTS, json_text
 from proxy.dialects.sse import EventFramer, EventTooLarge, event_data
 from proxy.errors import Refusal
 from proxy.exchange import Exchange
@@ -112,7 +112,7 @@ class StreamGuard:
         if not payload:
             out.append(event)
             return
-        document = read(payload)
+        document = json_text.read(payload)
         if document is None:
             if payload.strip() != _DONE:
                 self._close(unreadable(), out)

@@ -13,7 +13,7 @@ from proxy.exchange import Exchange, ListenerKind, Response
 from proxy.identities import Identity, IdentityKind
 from proxy.operations import Target
 from proxy.plugin import Next, Plugin, PluginSettings, Services, Stage
-from proxy.policy.rules import tier_of
+from proxy.policy.callers import tier_of
 
 _ANONYMOUS = Identity(IdentityKind.ANONYMOUS, "anonymous", "anonymous", "anonymous", "anonymous", "anonymous")
 _OWN_KEY_USER = "own-key"

@@ -12,7 +12,8 @@ from proxy.exchange import Exchange, Response
 from proxy.operations import Target
 from proxy.plugin import Next, Plugin, PluginSettings, Services, Stage
 from proxy.policy.amendments import amended
-from proxy.policy.rules import Policy, resolve
+from proxy.policy.callers import resolve
+from proxy.policy.rules import Policy
 from proxy.policy.verdicts import denied_address, denied_call, denied_path, denied_time
 
 AMEND_ON_LOOP_BYTES_MAX: Final = 256 << 10

@@ -16,8 +16,9 @@ from proxy.cli.policy_cases import Callers, NotACaller, Outcome, address_of, ins
 from proxy.config.problems import ConfigProblems
 from proxy.config.schema import Generation
 from proxy.identities import Identity
+from proxy.policy.callers import scopes_of
 from proxy.policy.judgement import Ask, Judgement, judge
-from proxy.policy.rules import Rules, ScopedRules, scopes_of
+from proxy.policy.rules import Rules, ScopedRules
 from proxy.policy.verdicts import hours_text, whose
 
 app = typer.Typer(help="Which rule of policies/teams.yaml decides about a call, and why.", no_args_is_help=True)

@@ -20,9 +20,9 @@ from proxy.config.source import read_document
 from proxy.errors import CODES
 from proxy.identities import Identity, IdentityKind
 from proxy.keys import KeyStore, UnknownKey
+from proxy.policy.callers import tier_of
 from proxy.policy.forced_members import plain
 from proxy.policy.judgement import ALLOW, Ask, Judgement, judge
-from proxy.policy.rules import tier_of
 
 CASES_MAX: Final = 10_000
 

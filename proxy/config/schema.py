@@ -347,7 +347,7 @@ class Generation:
     default_rate: Rates | None = None
     """Shown by /v1/cost-preview/rates, never charged."""
     policies: dict[tuple[str, ...], Policy] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """Callers' policies as `proxy.policy.rules.resolve` worked them out under this very configuration."""
+    """Callers' policies as `proxy.policy.callers.resolve` worked them out under this very configuration."""
     chain_marks: tuple[Marks, ...] = field(default=(), repr=False, compare=False)
     """Where each plugin's settings stand in config.yaml, beside `chain`; see `proxy.config.problems.problems_of`."""
 

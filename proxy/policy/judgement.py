@@ -12,7 +12,8 @@ from proxy.errors import Refusal
 from proxy.exchange import ListenerKind
 from proxy.identities import Identity
 from proxy.operation_table import OperationTable
-from proxy.policy.rules import ContentRule, Policy, resolve
+from proxy.policy.callers import resolve
+from proxy.policy.rules import ContentRule, Policy
 from proxy.policy.verdicts import Denial, denied_address, denied_call, denied_path, denied_time
 from proxy.text.filters import Refused, redacted
 from proxy.text.matching import Matcher

@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.conceal import json_text
 from plugins.conceal.formats import FORMATS
 from plugins.conceal.names import Names
 from plugins.conceal.stream import Concealer
-from proxy.dialects import DIALECTS
+from proxy.dialects import DIALECTS, json_text
 from proxy.dialects.sse import make_event
 from tests.plugins.test_conceal import asked
 

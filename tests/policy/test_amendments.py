@@ -11,7 +11,8 @@ from proxy.dialects import DIALECTS
 from proxy.dialects.base import Call
 from proxy.errors import Refusal
 from proxy.policy.amendments import amended
-from proxy.policy.rules import Policy, merged
+from proxy.policy.callers import merged
+from proxy.policy.rules import Policy
 from tests.support.rules import scoped
 
 CHAT = "openai.chat"

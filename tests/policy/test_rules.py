@@ -12,17 +12,8 @@ from hypothesis import strategies as st
 
 from proxy.client_addresses import parse
 from proxy.identities import IdentityKind
-from proxy.policy.rules import (
-    NO_RULES,
-    POLICIES_CACHED_MAX,
-    ContentRule,
-    ScopedRules,
-    denied_model,
-    merged,
-    resolve,
-    scopes_of,
-    tier_of,
-)
+from proxy.policy.callers import POLICIES_CACHED_MAX, merged, resolve, scopes_of, tier_of
+from proxy.policy.rules import NO_RULES, ContentRule, ScopedRules, denied_model
 from proxy.policy.verdicts import denied_address, denied_call, denied_path, denied_time
 from tests.support.fakes import generation, identity, model, team
 from tests.support.files import Files

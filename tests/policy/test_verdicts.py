@@ -10,7 +10,8 @@ import pytest
 from proxy.catalogue import Candidate
 from proxy.client_addresses import parse
 from proxy.errors import CODES
-from proxy.policy.rules import Hours, merged
+from proxy.policy.callers import merged
+from proxy.policy.rules import Hours
 from proxy.policy.verdicts import denied_address, denied_call, denied_path, denied_time, fits_path, hours_text, is_open
 from tests.support.fakes import model
 from tests.support.rules import WEEKDAYS, hours, scoped
