@@ -19,9 +19,10 @@ from tests.faults import books
 from tests.faults.crowd import Client, ask, chat
 from tests.peers.behaviour import Behaviour, Fault
 from tests.support.raw import Answer, request
-from tests.support.world import World, world
+from tests.support.world import MODELS, TEAMS, World, world
 
 SHIPPED = Path(__file__).parents[2] / "policies" / "limits.yaml"
+SHIPPED_TIERS = SHIPPED.with_name("tiers.yaml")
 BURST = 25
 PER_MINUTE = 120
 """By key, as shipped."""
@@ -45,6 +46,17 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """The limits that a new operator has."""
     policies = {"limits": yaml.safe_load(SHIPPED.read_text()), "tiers": {"tiers": {"standard": {}, "pro": {}}}}
     with world(tmp_path_factory.mktemp("shipped"), policies=policies) as running:
+        yield running
+
+
+@pytest.fixture
+def sold(tmp_path: Path) -> Iterator[World]:
+    """The shipped limits with the shipped tiers."""
+    tiers = yaml.safe_load(SHIPPED_TIERS.read_text())["tiers"]
+    policies = {"limits": yaml.safe_load(SHIPPED.read_text()), "tiers": {"tiers": {**TIERS, **tiers}}}
+    policies["models"] = {"models": {name: {**entry, "tiers": []} for name, entry in MODELS.items()}}
+    policies["teams"] = {**TEAMS, "teams": {"default": {**TEAMS["teams"]["default"], "tier": "starter"}}}
+    with world(tmp_path, policies=policies) as running:
         yield running
 
 
@@ -123,6 +135,19 @@ async def test_the_shipped_limits_are_the_documented_ones() -> None:
     """120 a minute, 25 in 10 s by key."""
     requests = yaml.safe_load(SHIPPED.read_text())["key"]["requests"]
     assert requests == {"per_minute": PER_MINUTE, "burst": BURST, "burst_seconds": 10}
+
+
+@pytest.mark.parametrize(("tier", "burst"), [("free-trial", 250), ("demo", 250), ("starter", 25), ("pro", 25)])
+async def test_the_shipped_burst_by_tier(sold: World, host: str, tier: str, burst: int) -> None:
+    """Trial and demo accounts get ten times the requests of the others, and no other shipped limit is in the way."""
+    key = key_of_tier(sold, tier)
+    started = time.monotonic()
+    statuses: Counter[int] = Counter()
+    while statuses.total() < burst + 20:
+        statuses.update([answer.status for answer in await asyncio.gather(*(send(sold, key, host) for _ in range(5)))])
+    took = time.monotonic() - started
+    assert statuses.keys() == {200, 429}
+    assert burst <= statuses[200] <= burst + 1 + took * burst / 10
 
 
 async def test_the_shipped_streams_by_key(shipped: World, host: str) -> None:
