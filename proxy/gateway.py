@@ -23,6 +23,7 @@ from proxy.config.schema import Generation
 from proxy.connect_policy import CapturePolicy
 from proxy.driver import Driver, DriverLimits
 from proxy.endpoints import admin, bridge, credit, public
+from proxy.endpoints.browsers import refuse_pages
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Finish, ListenerKind, Response
 from proxy.keys import KeyStore
@@ -360,10 +361,11 @@ async def _refuse(exchange: Exchange) -> Response:
 
 
 async def _admin(gateway: Gateway, application: Any, exchange: Exchange) -> Response:
-    """The admin listener serves its own endpoints only, behind its token where it has one."""
+    """The admin listener serves its own endpoints only, behind its token where it has one, and to no web page."""
     if exchange.operation.target is not Target.LOCAL:
         raise Refusal("not_found", "The admin listener serves its own endpoints only, /health and /metrics among them.")
     token = gateway.generation.listener(exchange.origin.listener).token
+    refuse_pages(exchange.request.headers, token=token is not None)
     given = exchange.request.headers.get("authorization", "").removeprefix("Bearer ")
     if token is not None and not exchange.request.path.endswith("/health") and not same_secret(given, token):
         raise Refusal("invalid_api_key", "Send the admin listener's token: 'Authorization: Bearer TOKEN'.")
