@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 from plugins.routing.answers import RETRY_AFTER_SECONDS, exhausted, withhold_usage
 from plugins.routing.attempts import Admitted
 from plugins.routing.conversations import Conversations, conversation_of
-from plugins.routing.refusals import all_closed_off, no_machine, of_consortium, own_key_refused
+from plugins.routing.refusals import all_closed_off, no_machine, own_key_refused
 from plugins.routing.search import Means, Search
 from plugins.routing.selection import preferred, ranked
 from plugins.routing.settings import RoutingSettings
@@ -18,6 +18,7 @@ from proxy.catalogue import Candidate, Model
 from proxy.clock import Clock
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Response
+from proxy.model_refusals import of_consortium
 from proxy.plugin import Next, Plugin, PluginSettings, Services, Stage
 from proxy.routes import Route
 from proxy.upstreams.breakers import REFUSED
@@ -67,7 +68,7 @@ class RoutingPlugin(Plugin[RoutingSettings]):
         response = await Search(self._means, exchange, model, order).run(call_next)
         if response is None:
             states = [self._state_of(candidate) for candidate in candidates]
-            raise all_closed_off(model, candidates, states, exchange.generation, self._clock.monotonic())
+            raise all_closed_off(exchange, model, candidates, states, self._clock.monotonic())
         answer = self._final(exchange, model, response)
         if conversation is not None and exchange.route.current.outcome == "served":
             served = exchange.route.current.candidate
@@ -111,12 +112,14 @@ class RoutingPlugin(Plugin[RoutingSettings]):
             return response
         if tried.outcome == "status" and (own or response.status in CALLERS_FAULT):
             return response
+        if tried.outcome == "garbage" and own and response.status < 300:
+            return response  # An error with 200, or whatever else its own provider says to it.
         if model.byo and tried.outcome == "status":
             refused = own_key_refused(model, tried.candidate, response.status)
             if refused is not None:
                 raise refused
         if of_consortium(model, model.candidates) and (tried.outcome != "status" or response.status >= 500):
-            raise no_machine(model, model.candidates, exchange.generation, RETRY_AFTER_SECONDS)
+            raise no_machine(exchange, model, model.candidates, RETRY_AFTER_SECONDS)
         raise exhausted(exchange, response, tried)
 
 

@@ -129,6 +129,7 @@ class MessageReader(JsonReader):
     """A whole message."""
 
     __slots__ = ()
+    answer_member = "content"
 
     def usage_of(self, usage: dict[str, Any]) -> Usage | None:
         """See JsonReader."""

@@ -67,7 +67,7 @@ class UsageReader(Protocol):
 
     @property
     def finished(self) -> bool:
-        """The dialect's own end was seen (`[DONE]`, `message_stop`, or a whole JSON body)."""
+        """The dialect's own end was seen (`[DONE]`, `message_stop`, or a whole JSON body that is no error)."""
         ...
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import orjson
 
@@ -26,6 +26,9 @@ class JsonReader(ABC):
     """Reads one JSON answer as it passes; feeding only keeps bytes and never raises."""
 
     __slots__ = ("_cut", "_document", "_kept", "_kept_bytes", "_size")
+
+    answer_member: ClassVar[str]
+    """What an answer holds and an error has not."""
 
     def __init__(self) -> None:
         self._kept: list[bytes] = []
@@ -74,8 +77,17 @@ class JsonReader(ABC):
 
     @property
     def finished(self) -> bool:
-        """The body is a whole JSON object, or a large one that ends as such."""
-        return self._joined().rstrip().endswith(b"}") if self._cut else bool(self._whole())
+        """The body is a whole JSON object, or a large one that ends as such, and no error in the place of an answer."""
+        if self._cut:
+            return self._joined().rstrip().endswith(b"}")
+        document = self._whole()
+        return bool(document) and not self._is_error(document)
+
+    def _is_error(self, document: dict[str, Any]) -> bool:
+        """Some servers and relays send their errors with 200: `{"error": ...}`, or what says so of itself."""
+        if document.get(self.answer_member):
+            return False
+        return bool(document.get("error")) or "error" in (document.get("object"), document.get("type"))
 
     def _joined(self) -> bytes:
         if len(self._kept) > 1:

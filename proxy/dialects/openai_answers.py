@@ -85,6 +85,7 @@ class ChatJsonReader(JsonReader):
     """A whole chat completion."""
 
     __slots__ = ()
+    answer_member = "choices"
 
     def usage_of(self, usage: dict[str, Any]) -> Usage | None:
         """See JsonReader."""
@@ -102,6 +103,7 @@ class EmbeddingsReader(JsonReader):
     """Embeddings: no text is generated, and what the total reports is all input."""
 
     __slots__ = ()
+    answer_member = "data"
 
     def usage_of(self, usage: dict[str, Any]) -> Usage | None:
         """See JsonReader."""

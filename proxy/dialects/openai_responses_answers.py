@@ -87,6 +87,7 @@ class ResponseReader(JsonReader):
     """A whole response."""
 
     __slots__ = ()
+    answer_member = "output"
 
     def usage_of(self, usage: dict[str, Any]) -> Usage | None:
         """See JsonReader."""

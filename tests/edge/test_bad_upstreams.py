@@ -227,6 +227,28 @@ def test_odd_but_whole_answer_is_served_and_poisons_nothing(edge: World, key: st
     assert len(edge.provider.requests) == 3
 
 
+ERRORS_WITH_200: list[bytes] = [
+    b'{"error":{"message":"over its limit","type":"server_error"}}',
+    b'{"object":"error","message":"over its limit","code":500}',
+    b'{"type":"error","error":{"type":"overloaded_error","message":"over its limit"}}',
+]
+
+
+@pytest.mark.parametrize("body", ERRORS_WITH_200, ids=["envelope", "object", "typed"])
+def test_error_with_200_in_the_place_of_an_answer_is_tried_again_and_not_charged(
+    edge: World, key: str, body: bytes
+) -> None:
+    """Some relays answer so. None of its words are passed on; where the next attempt is answered, that is served."""
+    edge.provider.default = Behaviour(body=body)
+    for kind, answer in zip(KINDS, at_once(edge, key, KINDS), strict=True):
+        check_failed(edge, kind, answer, 502, "upstream_error", ["garbage", "garbage"])
+        assert b"over its limit" not in answer.body
+    edge.provider.default = Behaviour()
+    for kind in KINDS:
+        edge.provider.script(Behaviour(body=body))
+        check_served(edge, kind, ask(edge, key, kind), outcomes=["garbage", "served"])
+
+
 @whole
 def test_whole_json_answer_under_another_content_type_is_served(edge: World, key: str, kind: Kind) -> None:
     """What it is counts, not what it says to be."""

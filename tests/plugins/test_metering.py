@@ -128,6 +128,26 @@ async def test_body_that_is_no_answer_is_garbage() -> None:
     assert (seen.route.current.outcome, seen.usage) == ("garbage", None)
 
 
+@pytest.mark.parametrize(
+    "body", [b'{"error":{"message":"no"}}', b'{"object":"error","message":"no"}', b'{"error":"no","choices":[]}']
+)
+async def test_error_with_200_is_garbage(body: bytes) -> None:
+    """An error in the place of an answer is no answer, whatever its status: nothing is counted, nothing charged."""
+    seen = routed()
+    await meter(seen, Response.of(200, body))
+    assert seen.route is not None
+    assert (seen.route.current.outcome, seen.usage) == ("garbage", None)
+
+
+async def test_answer_with_an_error_beside_it_is_served() -> None:
+    """What was generated is charged: some servers add why it ends."""
+    seen = routed()
+    body = b'{"choices":[{"index":0,"message":{"content":"Hello there"}}],"error":{"message":"cut"}}'
+    await meter(seen, Response.of(200, body))
+    assert seen.route is not None and seen.route.current.outcome == "served"
+    assert seen.usage is not None and seen.usage.output_tokens == 2
+
+
 async def test_failed_attempt_is_not_metered() -> None:
     """An error body has no usage."""
     seen = routed("status")

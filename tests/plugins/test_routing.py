@@ -192,6 +192,13 @@ async def test_upstreams_own_wait_is_handed_on() -> None:
     assert refused.value.retry_after_seconds == 17
 
 
+async def test_error_with_200_of_the_callers_own_provider_is_passed_on() -> None:
+    """Its own account: what its provider says is for it to read."""
+    upstreams = Upstreams(("garbage", whole(200, b'{"error":{"message":"no credit"}}')))
+    response = await build()(held("a", own=True), upstreams)
+    assert (response.status, response.body) == (200, b'{"error":{"message":"no credit"}}')
+
+
 async def test_own_provider_key_is_used_once_and_answered_as_is() -> None:
     """Its SDK retries itself, and the provider's answer is for it."""
     upstreams = Upstreams(("status", whole(429, b"yours")))
