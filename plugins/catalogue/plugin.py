@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
-from typing import ClassVar, Final
+from typing import ClassVar
 
 from pydantic import Field
 
+from proxy import model_refusals
 from proxy.catalogue import BYO_PREFIX, Candidate, Model
 from proxy.dialects import DIALECTS
 from proxy.dialects.base import Call
@@ -17,10 +17,6 @@ from proxy.exchange import Exchange, Response
 from proxy.identities import IdentityKind
 from proxy.operations import EMBEDDINGS
 from proxy.plugin import Next, Plugin, PluginSettings, Stage
-from proxy.tier_refusals import not_in_tier
-
-COMPARED_NAMES_MAX: Final = 100
-"""Names that an unknown one is compared with, for a suggestion."""
 
 
 class CatalogueSettings(PluginSettings):
@@ -93,22 +89,25 @@ class CataloguePlugin(Plugin[CatalogueSettings]):
             upstream = exchange.captured.upstream
             listed = _listed(exchange.generation.catalogue, name, upstream)
             return _as_named(name, listed, upstream, exchange.operation.name)
-        known = exchange.generation.models.get(name) or self._own(exchange, name)
-        if known is None:
-            raise _unavailable(exchange, name)
-        if exchange.operation.name not in known.operations:
-            raise Refusal(
-                "model_not_available", f"The model '{name}' does not serve {exchange.operation.name}.", param="model"
-            )
+        generation, operation = exchange.generation, exchange.operation.name
+        served = generation.models.get(name) or self._own(exchange, name)
+        listed = generation.catalogue.get(name) if served is None else served
+        if listed is None:
+            raise model_refusals.unknown(generation, name)
+        if operation not in listed.operations:
+            raise Refusal("model_not_available", f"The model '{name}' does not serve {operation}.", param="model")
         if identity is None or identity.kind is IdentityKind.ANONYMOUS:
-            if not (known.open and exchange.origin.loopback):
+            if not (listed.open and exchange.origin.loopback):
                 raise Refusal(
                     "invalid_api_key",
                     f"The model '{name}' needs a Tollway key: the operator makes one with 'tollway keys create'.",
                 )
-        elif known.tiers and identity.tier not in known.tiers:
-            raise not_in_tier(exchange.generation, exchange.operation.name, identity.tier, name, known)
-        return known
+        elif listed.tiers and identity.tier not in listed.tiers:
+            raise model_refusals.not_in_tier(generation, operation, identity.tier, name, listed)
+        if served is None:
+            tier = "" if identity is None else identity.tier
+            raise model_refusals.unavailable(generation, operation, tier, name, listed)
+        return served
 
     def _own(self, exchange: Exchange, name: str) -> Model | None:
         """A customer's own model, behind a key that the team registered. Raises Refusal where it cannot be served."""
@@ -117,30 +116,6 @@ class CataloguePlugin(Plugin[CatalogueSettings]):
             return None
         found: Model | None = self.services.byo.model(identity.team, name)
         return found
-
-
-def _unavailable(exchange: Exchange, name: str) -> Refusal:
-    reason = exchange.generation.unavailable_models.get(name)
-    if reason is not None:
-        return Refusal(
-            "model_not_available",
-            f"The model '{name}' is not available here now.",
-            param="model",
-            operator_note=f"To serve it: {reason}.",
-        )
-    return Refusal(
-        "model_not_available",
-        f"There is no model '{name}'.{_hint(exchange, name)} GET /v1/models lists them.",
-        param="model",
-    )
-
-
-def _hint(exchange: Exchange, name: str) -> str:
-    """The near miss, looked for among names that begin alike: a comparison with a thousand takes 30 ms."""
-    start = name[:2].lower()
-    alike = [known for known in exchange.generation.models if known[:2].lower() == start]
-    near = difflib.get_close_matches(name, alike[:COMPARED_NAMES_MAX], n=1)
-    return f" Did you mean '{near[0]}'?" if near else ""
 
 
 def _named(exchange: Exchange, call: Call) -> str | None:

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from plugins.cost_preview.estimate import ESTIMATOR, Estimate, count_input, output_limit
 from plugins.cost_preview.rates import RatesCache, rates_by_side, usd
+from proxy import model_refusals
 from proxy.catalogue import BYO_PREFIX, Model
 from proxy.dialects import fields
 from proxy.dialects.json_scan import scan
@@ -18,11 +19,11 @@ from proxy.endpoints.public import json_answer
 from proxy.errors import Refusal
 from proxy.exchange import Exchange
 from proxy.operations import CHAT
+from proxy.policy.known_as import meant_names
 from proxy.policy.rules import NO_RULES
 from proxy.policy.verdicts import denied_call
 from proxy.pricing.money import Nano, usd_text
 from proxy.pricing.rates import Rates
-from proxy.tier_refusals import not_in_tier
 from proxy.usage import Usage
 
 _DECIDING = fields.spellings("model", "messages", "max_tokens", "max_completion_tokens")
@@ -72,22 +73,22 @@ def _allowed(exchange: Exchange, name: str, byo: Any) -> tuple[Model, Rates]:
     model = exchange.generation.models.get(name)
     if model is None and identity is not None and name.startswith(BYO_PREFIX):
         model = byo.model(identity.team, name)
-    if model is None or CHAT.name not in model.operations:
-        problem = "There is no model" if model is None else "Chat completions are not served by"
-        raise Refusal(
-            "model_not_available",
-            f"{problem} '{name}'. GET /v1/models lists the models; unknown ones are not served at a default rate.",
-            param="model",
-        )
+    listed = exchange.generation.catalogue.get(name) if model is None else model
+    if listed is None:
+        raise model_refusals.unknown(exchange.generation, name)
+    if CHAT.name not in listed.operations:
+        raise Refusal("model_not_available", f"The model '{name}' does not serve {CHAT.name}.", param="model")
+    if identity is None and not (listed.open and exchange.origin.loopback):
+        raise Refusal("invalid_api_key", f"The model '{name}' needs a Tollway key: send it as Bearer token.")
+    tier = tier_of(exchange)
+    if tier is not None and listed.tiers and tier not in listed.tiers:
+        raise model_refusals.not_in_tier(exchange.generation, CHAT.name, tier, name, listed)
+    if model is None:
+        raise model_refusals.unavailable(exchange.generation, CHAT.name, tier or "", name, listed)
     rates = _FREE if model.byo else model.rates
     if rates is None:
         raise Refusal("model_not_available", f"The model '{name}' has no price and is not served.", param="model")
-    if identity is None and not (model.open and exchange.origin.loopback):
-        raise Refusal("invalid_api_key", f"The model '{name}' needs a Tollway key: send it as Bearer token.")
-    tier = tier_of(exchange)
-    if tier is not None and model.tiers and tier not in model.tiers:
-        raise not_in_tier(exchange.generation, CHAT.name, tier, name, model)
-    denial = denied_call(exchange.policy or NO_RULES, model, (model.name,))
+    denial = denied_call(exchange.policy or NO_RULES, model, (model.name,), meant_names(exchange.generation, model))
     if denial is not None:
         raise denial.refusal()
     return model, rates

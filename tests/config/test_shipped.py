@@ -35,6 +35,7 @@ from proxy.config.schema import (
     ProbeEntry,
     UpstreamEntry,
 )
+from proxy.model_refusals import unavailable
 from proxy.pricing.rates import rate_text
 
 ROOT = shipped.folder()
@@ -176,6 +177,24 @@ def test_short_ids_stand_for_their_models_and_lanes_for_their_members() -> None:
     assert frontier == ["claude-sonnet-4-6-frontier", "claude-opus-4-7-frontier", "gpt-5.5-frontier"]
     assert {catalogue[name].dimensions for name in ("nv-embed-qa", "bge-m3", "mistral-embed")} == {1024}
     assert all(one.partner for one in catalogue["consortium-llama-70b"].candidates)
+
+
+def test_every_consortium_alias_has_a_sibling_that_all_its_callers_can_retry_with() -> None:
+    """Without partners, with every provider: the refusal names the catalogue's own model and a smart route."""
+    environment = {name: "k" for name in KEYS if not name.startswith("PARTNER_")}
+    generation = load_generation(ROOT / "config.yaml", environment=environment)
+    told = {
+        name: unavailable(generation, "chat.completions", "pro", name, generation.catalogue[name])
+        for name in generation.unavailable_models
+        if name.startswith("consortium-")
+    }
+    assert {name: refused.message.partition("Retry with ")[2] for name, refused in told.items()} == {
+        "consortium-llama-70b": "'llama-3.3-70b' or 'smart-route'.",
+        "consortium-nemotron-120b": "'nvidia/nemotron-super-120b' or 'smart-route'.",
+        "consortium-qwen-coder": "'nvidia/qwen3-coder-480b' or 'smart-route'.",
+        "consortium-qwen-235b": "'qwen3-235b' or 'smart-route'.",
+    }
+    assert {refused.code for refused in told.values()} == {"no_consortium_machine_available"}
 
 
 def test_the_default_rate_and_the_owner_are_ours() -> None:

@@ -14,6 +14,7 @@ from tests.support.world import CHAIN, GPT_4O_PRICE, LIMITS, MODELS, TEAMS, TIER
 
 LIKE_GPT_4O = {key: value for key, value in MODELS["gpt-4o"].items() if key != "candidates"}
 PARTNER = {"base_url": "http://127.0.0.1:9/v1", "keyless": True, "partner": "gpu-house"}
+PARTNER_OFF = {"base_url": "https://gpu.example/v1", "key": "${GPU_HOUSE_KEY_THAT_NOBODY_SET}", "partner": "gpu-house"}
 
 
 def table_models() -> dict[str, Any]:
@@ -24,6 +25,11 @@ def table_models() -> dict[str, Any]:
         "limited": {**LIKE_GPT_4O, "candidates": [{"upstream": "openai", "model": "limited"}]},
         "broken": {**LIKE_GPT_4O, "candidates": ["dead"]},
         "consortium-llama-70b": {**LIKE_GPT_4O, "candidates": ["partner-gpu"], "consortium": True},
+        "consortium-off": {
+            **LIKE_GPT_4O,
+            "candidates": [{"upstream": "partner-off", "model": "gpt-4o"}],
+            "consortium": True,
+        },
         "smart-route": {"lane": ["gpt-4o"], "price": GPT_4O_PRICE},
     }
 
@@ -47,7 +53,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             },
             "limits": LIMITS,
         },
-        more_upstreams={"partner-gpu": PARTNER},
+        more_upstreams={"partner-gpu": PARTNER, "partner-off": PARTNER_OFF},
     ) as running:
         yield running
 
@@ -105,6 +111,14 @@ def test_no_consortium_machine_available(table: World) -> None:
     key = table.gateway.make_key()
     answers = [ask(table, key, model="consortium-llama-70b") for _ in range(8)]
     check(answers[-1], 503, "no_consortium_machine_available", "api_error")
+
+
+def test_no_consortium_machine_is_configured(table: World) -> None:
+    """The same where no partner is set up at all; waiting does not help, so nothing says how long."""
+    answer = ask(table, table.gateway.make_key(), model="consortium-off")
+    assert (answer.status, answer.code) == (503, "no_consortium_machine_available")
+    assert "Retry with 'gpt-4o' or 'smart-route'." in answer.json()["error"]["message"]
+    assert "retry-after" not in answer.headers
 
 
 def test_upstream_circuit_open(table: World) -> None:

@@ -85,10 +85,33 @@ async def test_unknown_model_is_404_with_the_near_miss() -> None:
 async def test_unavailable_model_says_what_is_missing_to_the_operator_alone() -> None:
     """The reason names a variable of the environment: it stands in the answer on loopback and nowhere else."""
     under = generation(unavailable_models={"claude": "set ANTHROPIC_API_KEY"})
+    under = replace(under, catalogue={**under.catalogue, "claude": model("claude")})
     refused = await refusal_of(known(body={**CHAT_BODY, "model": "claude"}, under=under))
     assert refused.code == "model_not_available"
     assert b"ANTHROPIC_API_KEY" in refused.envelope(for_operator=True)
     assert b"ANTHROPIC_API_KEY" not in refused.envelope()
+
+
+async def test_consortium_without_a_configured_partner_is_503_naming_what_the_caller_can_call() -> None:
+    """Its sibling and a lane, neither out of the caller's tier; out of its own tier it stays a 403."""
+    candidates = (Candidate("partner", "llama-3.3-70b", partner="partner"),)
+    alias = replace(model("consortium-llama-70b"), candidates=candidates, consortium=True)
+    paid = frozenset({"pro"})
+    models = {
+        "best": model("best", lane=True, tiers=paid),
+        "vectors": model("vectors", lane=True, operations=frozenset({"embeddings"})),
+        "nvidia/llama-3.3-70b": model("nvidia/llama-3.3-70b"),
+        "smart-route": model("smart-route", lane=True),
+    }
+    under = generation(models=models, unavailable_models={alias.name: "set PARTNER_KEY", "costly": "set PARTNER_KEY"})
+    under = replace(under, catalogue={**models, alias.name: alias, "costly": replace(alias, tiers=paid)})
+    refused = await refusal_of(known(body={**CHAT_BODY, "model": alias.name}, under=under))
+    assert (refused.status, refused.code) == (503, "no_consortium_machine_available")
+    assert refused.message.endswith("Retry with 'nvidia/llama-3.3-70b' or 'smart-route'.")
+    assert refused.retry_after_seconds is None
+    assert b"PARTNER_KEY" in refused.envelope(for_operator=True) and b"PARTNER_KEY" not in refused.envelope()
+    refused = await refusal_of(known(body={**CHAT_BODY, "model": "costly"}, under=under))
+    assert refused.code == "model_not_in_tier"
 
 
 async def test_overlong_model_name_is_refused_before_any_lookup() -> None:
