@@ -6,21 +6,22 @@ import asyncio
 from typing import Final
 
 from proxy.catalogue import Model
-from proxy.config.schema import Generation
 from proxy.dialects.base import Call
 from proxy.exchange import Exchange, Response
 from proxy.operations import Target
-from proxy.plugin import Next, Plugin, PluginSettings, Services, Stage
+from proxy.plugin import Next, Plugin, PluginSettings, Stage
 from proxy.policy.amendments import amended
 from proxy.policy.callers import resolve
+from proxy.policy.known_as import meant_names, provider_names
 from proxy.policy.rules import Policy
-from proxy.policy.verdicts import denied_address, denied_call, denied_path, denied_time
+from proxy.policy.verdicts import denied_address, denied_call, denied_path, denied_time, denied_unread
 
 AMEND_ON_LOOP_BYTES_MAX: Final = 256 << 10
 """Larger bodies are changed and parsed again in a thread, off the event loop."""
 
 _EXACT: Final = frozenset({Target.UPSTREAM, Target.LOCAL})
 """What the operation table took for exactly one path."""
+_SAFE: Final = ("GET", "HEAD", "OPTIONS")
 
 
 class TeamPolicyPlugin(Plugin[PluginSettings]):
@@ -33,10 +34,6 @@ class TeamPolicyPlugin(Plugin[PluginSettings]):
     stage = Stage.RESOLVE
     provides = frozenset({"policy"})
     requires = frozenset({"identity", "call", "model"})
-
-    def __init__(self, settings: PluginSettings, services: Services) -> None:
-        super().__init__(settings, services)
-        self._provider_names = ProviderNames(services.generation)
 
     async def __call__(self, exchange: Exchange, call_next: Next) -> Response:
         if exchange.identity is None:
@@ -54,34 +51,29 @@ class TeamPolicyPlugin(Plugin[PluginSettings]):
         if denial is None and target is not Target.PLAIN:
             path, model = exchange.request.path, exchange.path_model
             denial = denied_path(policy, path, path_model=model, known=target in _EXACT)
-        if denial is None and exchange.model is not None:
-            denial = denied_call(policy, exchange.model, self._names(exchange, exchange.model))
+            if denial is None and _is_unread(exchange):
+                denial = denied_unread(policy, path)
+        if denial is None and exchange.model is not None and policy.restricts_models:
+            denial = denied_call(policy, exchange.model, *_names(exchange, exchange.model))
         if denial is not None:
             raise denial.refusal()
 
-    def _names(self, exchange: Exchange, model: Model) -> tuple[str, ...]:
-        """All that the model is known by. With the client's own key it is the provider's name: ours for it, too."""
-        if exchange.captured is None or exchange.identity is None or not exchange.identity.provider_credential:
-            return (model.name,)
-        if self._provider_names.generation is not exchange.generation:
-            self._provider_names = ProviderNames(exchange.generation)
-        return (model.name, *self._provider_names.of(exchange.captured.upstream, model.name))
+
+def _is_unread(exchange: Exchange) -> bool:
+    """Something is sent to a provider that nobody here looks into."""
+    target = exchange.operation.target
+    return target is Target.WEBSOCKET or (target is Target.UNMETERED and exchange.request.method not in _SAFE)
 
 
-class ProviderNames:
-    """From an upstream and its own name for a model to the names of our catalogue. Made once a configuration."""
+def _names(exchange: Exchange, model: Model) -> tuple[tuple[str, ...], set[str]]:
+    """All that the model is known by, and all that it may be denied as.
 
-    def __init__(self, generation: Generation) -> None:
-        self.generation = generation
-        self._names: dict[tuple[str, str], set[str]] = {}
-        for model in generation.catalogue.values():
-            for candidate in () if model.lane else model.candidates:
-                known = (candidate.upstream, candidate.upstream_model.casefold())
-                self._names.setdefault(known, set()).add(model.name)
-
-    def of(self, upstream: str, name: str) -> set[str]:
-        """Ours for a model of this upstream, whatever its case."""
-        return self._names.get((upstream, name.casefold()), set())
+    With the client's own key it is the provider's name: ours for it, too.
+    """
+    if exchange.captured is None or exchange.identity is None or not exchange.identity.provider_credential:
+        return (model.name,), meant_names(exchange.generation, model)
+    names, upstream = provider_names(exchange.generation), exchange.captured.upstream
+    return (model.name, *names.of(upstream, model.name)), names.meant(model.name, upstream)
 
 
 async def _amended(exchange: Exchange, policy: Policy, call: Call, model: Model) -> Call:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from proxy.catalogue import Model
 from proxy.exchange import Exchange
 from proxy.identities import Identity, IdentityKind
+from proxy.policy.known_as import meant_names
 from proxy.policy.rules import NO_RULES
 from proxy.policy.verdicts import denied_call
 
@@ -30,7 +31,9 @@ def is_callable(exchange: Exchange, model: Model) -> bool:
         return model.open and exchange.origin.loopback
     if model.tiers and tier not in model.tiers:
         return False
-    return denied_call(exchange.policy or NO_RULES, model, (model.name,)) is None
+    return (
+        denied_call(exchange.policy or NO_RULES, model, (model.name,), meant_names(exchange.generation, model)) is None
+    )
 
 
 def callable_models(exchange: Exchange) -> dict[str, Model]:

@@ -14,7 +14,7 @@ from proxy.identities import Identity
 from proxy.operation_table import OperationTable
 from proxy.policy.callers import resolve
 from proxy.policy.rules import ContentRule, Policy
-from proxy.policy.verdicts import Denial, denied_address, denied_call, denied_path, denied_time
+from proxy.policy.verdicts import Denial, denied_address, denied_call, denied_path, denied_time, denied_unread
 from proxy.text.filters import Refused, redacted
 from proxy.text.matching import Matcher
 
@@ -107,6 +107,8 @@ def _denial(policy: Policy, ask: Ask, model: Model | None) -> Denial | None:
     if denial is None and ask.path is not None:
         path_model, known = _known(ask.path)
         denial = denied_path(policy, ask.path, path_model=path_model, known=known)
+        if denial is None and not known:
+            denial = denied_unread(policy, ask.path)
     if denial is None and ask.model is not None:
         asked = model or Model(ask.model, (), None, 0, 0, 0, frozenset())
         denial = denied_call(policy, asked, (asked.name,))

@@ -18,7 +18,7 @@ from proxy.catalogue import Model
 from proxy.client_addresses import Address, Network, networks, within
 from proxy.errors import Refusal
 from proxy.paths import MODEL, TooDeep, foldings
-from proxy.policy.rules import Hours, Policy, ScopedRules, allows, denied_model, denies, matches
+from proxy.policy.rules import Hours, Policy, Rules, ScopedRules, allows, denied_model, denies, matches
 
 DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 CACHED_MAX: Final = 8192
@@ -68,6 +68,33 @@ def denied_path(policy: Policy, path: str, *, path_model: str | None = None, kno
         ):
             return _policy_denied(scoped, "paths.allow", f"does not allow the path {path}")
     return None
+
+
+def denied_unread(policy: Policy, path: str) -> Denial | None:
+    """The rule that would go unenforced on a path of a provider that is passed on unread.
+
+    Where an operator lists the paths that are allowed, and this one among them, that is what he wants.
+    """
+    if any(scoped.rules.paths_allowed is not None for scoped in policy.scopes):
+        return None
+    for scoped in policy.scopes:
+        rule = _read_from_body(scoped.rules)
+        if rule is not None:
+            what = f"sets '{rule}', and what goes over {path} is not read"
+            return _policy_denied(scoped, rule, what, remedy="Use a path that is metered")
+    return None
+
+
+def _read_from_body(rules: Rules) -> str | None:
+    """A rule that can only be kept where the request's body is read."""
+    found = {
+        "models.allow": rules.models_allowed is not None,
+        "models.deny": bool(rules.models_denied),
+        "max_tokens": rules.output_tokens_max is not None,
+        "parameters": bool(rules.parameters),
+        "system_prefix": bool(rules.system_prefix),
+    }
+    return next((rule for rule, there in found.items() if there), None)
 
 
 def fits_path(pattern: str, path: str, path_model: str | None) -> bool:
@@ -158,13 +185,16 @@ def denied_address(policy: Policy, address: Address | None) -> Denial | None:
 _networks: Callable[[tuple[str, ...]], tuple[Network, ...]] = lru_cache(maxsize=CACHED_MAX)(networks)
 
 
-def denied_call(policy: Policy, model: Model, names: Collection[str]) -> Denial | None:
-    """The rule against this model under all the `names` it is known by; a lane needs a member that is left."""
+def denied_call(policy: Policy, model: Model, names: Collection[str], meant: Collection[str] = ()) -> Denial | None:
+    """The rule against this model under all the `names` it is known by; a lane needs a member that is left.
+
+    `meant`: more names, for the lists of denied models alone.
+    """
     if not policy.restricts_models:
         return None
     for scoped in policy.scopes:
         rules = scoped.rules
-        for name in names:
+        for name in (*names, *sorted(meant)):
             if denies(rules, name):
                 return _model_denied(scoped, f"models.deny {_named(rules.models_denied, name)}", model.name)
         if rules.models_allowed is not None and not any(allows(rules, name) for name in names):

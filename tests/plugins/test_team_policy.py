@@ -244,3 +244,72 @@ async def test_a_large_body_is_amended_as_a_small_one() -> None:
     assert seen.call is not None
     assert seen.call.body.startswith(b'{"temperature":0.5,')
     assert json.loads(seen.call.body)["messages"] == body["messages"]
+
+
+@pytest.mark.parametrize("name", ["models/gpt-4o", "Models/GPT-4o", "gpt-4o:floor", "gpt-4o-upstream:nitro", "GPT-4o"])
+async def test_a_denied_model_is_denied_in_every_spelling_that_a_provider_takes(name: str) -> None:
+    """Resource names, variants and case; no list of allowed ones is any wider for it."""
+    under = ruled(organisation={"models_denied": ("gpt-4o",)})
+    seen = arriving(under, captured=OPENAI)
+    seen.identity = identity(provider_credential=True)
+    seen.model = model(name)
+    assert (await refused(under, seen)).code == "model_not_allowed"
+    under = ruled(organisation={"models_allowed": ("gpt-4o",)})
+    seen = arriving(under, captured=OPENAI)
+    seen.identity = identity(provider_credential=True)
+    seen.model = model(f"{name}-2:free")
+    assert (await refused(under, seen)).code == "model_not_allowed"
+
+
+async def test_a_variant_that_the_catalogue_knows_is_a_model_of_its_own() -> None:
+    """llama3 denied, llama3:70b not."""
+    models = {name: model(name, candidates=(Candidate("openai", name),)) for name in ("llama3", "llama3:70b")}
+    under = ruled(organisation={"models_denied": ("llama3",)}, models={"gpt-4o": model(), **models})
+    for name, served in (("llama3:70b", True), ("llama3:8b", False)):
+        seen = arriving(under, captured=OPENAI)
+        seen.identity = identity(provider_credential=True)
+        seen.model = model(name)
+        assert ((await passes(under, seen)) is seen) if served else await refused(under, seen)
+
+
+@pytest.mark.parametrize("served", ["gpt-4o", "gpt-4o-upstream", "GPT-4O", "models/gpt-4o"])
+async def test_an_alias_of_a_customers_own_is_no_way_round(served: str) -> None:
+    """Whatever it is called, what it stands for is denied; a list of allowed models means the alias."""
+    own = model("byo-x", candidates=(Candidate("byo:1", served),), byo=True)
+    for denied in (("gpt-4o",), ("gpt-4*",), ("byo-*",)):
+        under = ruled(organisation={"models_denied": denied})
+        seen = arriving(under)
+        seen.model = own
+        assert (await refused(under, seen)).code == "model_not_allowed"
+    for allowed, is_served in ((("gpt-4o",), False), (("byo-x",), True)):
+        under = ruled(organisation={"models_allowed": allowed})
+        seen = arriving(under)
+        seen.model = own
+        assert ((await passes(under, seen)) is seen) if is_served else await refused(under, seen)
+
+
+UNREAD: list[dict[str, Any]] = [
+    {"models_allowed": ("gpt-4o",)},
+    {"models_denied": ("gpt-4o",)},
+    {"output_tokens_max": 50},
+    {"parameters": {"temperature": 0.0}},
+    {"system_prefix": "Be brief."},
+]
+
+
+@pytest.mark.parametrize("rules", UNREAD, ids=lambda rules: next(iter(rules)))
+async def test_what_is_not_read_is_closed_to_rules_about_what_is_said(rules: dict[str, Any]) -> None:
+    """The same model is there under /v1/completions, batches and websockets. Looking things up is no call."""
+    under = ruled(of_team=rules)
+    for operation, method in ((UNMETERED, "POST"), (UNMETERED, "PATCH"), (WEBSOCKET, "GET")):
+        seen = arriving(under, operation=operation, path="/v1/completions", method=method, captured=OPENAI)
+        assert (await refused(under, seen)).code == "policy_denied"
+    await passes(under, arriving(under, operation=UNMETERED, path="/v1/files", method="GET", captured=OPENAI))
+
+
+async def test_an_operator_can_open_unread_paths_by_name() -> None:
+    """Whoever lists the paths that are allowed has decided about this one."""
+    under = ruled(organisation={"models_denied": ("gpt-4o",)}, of_team={"paths_allowed": ("/v1/files",)})
+    for path, served in (("/v1/files", True), ("/v1/completions", False)):
+        seen = arriving(under, operation=UNMETERED, path=path, captured=OPENAI)
+        assert ((await passes(under, seen)) is seen) if served else await refused(under, seen)

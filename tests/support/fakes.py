@@ -203,6 +203,7 @@ def exchange(
     at: Origin | None = None,
     under: Generation | None = None,
     path: str = "/v1/chat/completions",
+    method: str = "POST",
     captured: CapturedHost | None = None,
     started: float = 1000.0,
 ) -> Exchange:
@@ -212,7 +213,7 @@ def exchange(
     return Exchange(
         request_id="req_test",
         origin=at or origin(),
-        request=Request(method="POST", path=path, headers=fields, reader=Body(raw)),
+        request=Request(method=method, path=path, headers=fields, reader=Body(raw)),
         operation=operation,
         generation=under or generation(),
         started=started,
