@@ -38,7 +38,7 @@ from proxy.ledger.api import Attempt, Hold, HoldRequest
 from proxy.operations import CHAT
 from proxy.plugin import Next
 from proxy.pricing.quote import Quote
-from proxy.pricing.rates import Rates
+from proxy.pricing.rates import Rates, parse_rate
 from proxy.quoting import quote
 from proxy.state import Counters
 from proxy.telemetry.log import get_logger
@@ -54,6 +54,8 @@ EXCHANGES: Final = 1500
 MODELS: Final = 1000
 UPSTREAMS: Final = 200
 LANE_MEMBERS: Final = 8
+WIDE_LANES: Final = 5
+"""Lanes with a candidate at every one of the UPSTREAMS."""
 DECISIONS: Final = 20_000
 RULES: Final = {
     "models": {"allow": ["bench-*"], "deny": ["gpt-5*"]},
@@ -221,29 +223,32 @@ async def _added(folder: Path) -> dict[str, float]:
     }
 
 
-def _lanes() -> dict[str, Model]:
-    """MODELS lanes, each of LANE_MEMBERS of the UPSTREAMS, at prices of their own."""
-    lanes = {}
-    for number in range(MODELS):
+def _lanes(count: int, members: int) -> dict[str, Model]:
+    """`count` lanes, each of so many `members` of the UPSTREAMS, at prices of their own."""
+    lanes, dearest = {}, Rates(input=parse_rate(25), output=parse_rate(110))
+    for number in range(count):
         candidates = tuple(
             Candidate(
                 f"upstream-{(number * 7 + member * 13) % UPSTREAMS}",
                 f"model-{number}",
-                cost=Rates(input=(member * 5 + number) % 11 + 1, output=(member * 3 + number) % 7 + 1),
+                cost=Rates(
+                    input=parse_rate(1 + (member * 37 + number) % 199) // 8,
+                    output=parse_rate(1 + (member * 53 + number) % 211) // 2,
+                ),
                 context_tokens=128_000,
             )
-            for member in range(LANE_MEMBERS)
+            for member in range(members)
         )
         lanes[f"lane-{number}"] = Model(
-            f"lane-{number}", candidates, Rates(input=10, output=20), 128_000, 4096, 16_384, frozenset({CHAT.name}),
+            f"lane-{number}", candidates, dearest, 128_000, 4096, 16_384, frozenset({CHAT.name}),
             strategy=Strategy.CHEAPEST, lane=True,
         )  # fmt: skip
     return lanes
 
 
-def _decision_us() -> float:
+def _decision_us(count: int, members: int) -> float:
     """From a model's name to the candidate to call: what it can do, what it costs, whether its circuit is closed."""
-    lanes, clock, draw = _lanes(), SystemClock(), Random(1)
+    lanes, clock, draw = _lanes(count, members), SystemClock(), Random(1)
     states = UpstreamStates(clock)
     body = Endpoint("direct", 1, "lane-0", NO_HEADERS).requests()[0].partition(b"\r\n\r\n")[2]
     call = DIALECTS["openai.chat"].parse(body)
@@ -266,12 +271,17 @@ def _decision_us() -> float:
             dearest.failed(1, clock.monotonic())
     begun = time.process_time()
     for number in range(DECISIONS):
-        decide(names[number * 7 % MODELS], asked)
+        decide(names[number * 7 % count], asked)
     return 1e6 * (time.process_time() - begun) / DECISIONS
 
 
 def measure(folder: Path) -> dict[str, Any]:
     """Microseconds of CPU an exchange."""
-    figures: dict[str, Any] = {"errors": 0, "decision_us": round(_decision_us(), 2), **asyncio.run(_added(folder))}
+    figures: dict[str, Any] = {
+        "errors": 0,
+        "decision_us": round(_decision_us(MODELS, LANE_MEMBERS), 2),
+        "wide_decision_us": round(_decision_us(WIDE_LANES, UPSTREAMS), 2),
+        **asyncio.run(_added(folder)),
+    }
     print(f"  {figures}", flush=True)
     return {"gateways": {"tollway": figures}}

@@ -56,6 +56,7 @@ COLUMNS: Final[dict[str, dict[str, str]]] = {
         "shipped_added_us": "shipped adds, us",
         "everything_added_us": "everything adds, us",
         "decision_us": "routing decision, us",
+        "wide_decision_us": "routing decision among 200 candidates, us",
     },
     "scale": {
         "start_few_seconds": "start, 100 keys, s",

@@ -41,6 +41,8 @@ def needs(call: Call) -> frozenset[str]:
 def capable(model: Model, call: Call) -> Candidates:
     """The candidates that can do what the call needs. Raises Refusal `invalid_request`, naming what none can."""
     needed = needs(call)
+    if needed <= model.common.capabilities:
+        return model.candidates
     found = tuple([candidate for candidate in model.candidates if needed <= candidate.capabilities])
     if found or not model.candidates:
         return found
@@ -69,21 +71,19 @@ def permitted(candidates: Candidates, model: Model, policy: Policy) -> Candidate
     return found
 
 
-def output_max(model: Model, candidate: Candidate) -> int:
-    """The largest output limit that `candidate` takes."""
-    return candidate.output_tokens_max or model.output_tokens_max
-
-
 def with_room(candidates: Candidates, model: Model, input_tokens: int, output_tokens: int) -> Candidates:
     """Those that take this input (a bound or a count); empty where none does.
 
     Of these, the ones that take the output limit, or as much of it as any does; and of these the ones that have
     room for both within their context, if there are any: past it a provider refuses, or stops short.
     """
+    common = model.common
+    if output_tokens <= common.output_tokens_max and input_tokens + output_tokens <= common.context_tokens:
+        return candidates
     found = [one for one in candidates if input_tokens <= model.context_of(one)]
     if found:
-        limit = min(output_tokens, max([output_max(model, one) for one in found]))
-        found = [one for one in found if output_max(model, one) >= limit]
+        limit = min(output_tokens, max([model.output_max_of(one) for one in found]))
+        found = [one for one in found if model.output_max_of(one) >= limit]
         found = [one for one in found if input_tokens + limit <= model.context_of(one)] or found
     return candidates if len(found) == len(candidates) else tuple(found)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+from math import gcd
 
 from proxy.pricing.rates import Rates
 from proxy.upstreams.api import Upstream
@@ -69,6 +70,23 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Common:
+    """What holds of all of a model's candidates, so that a call that asks no more need not look at each."""
+
+    capabilities: frozenset[str]
+    """That each of them has."""
+    context_tokens: int
+    """That each of them takes."""
+    output_tokens_max: int
+    """That each of them takes."""
+    prices: tuple[tuple[int, int], ...] | None
+    """What a token of input and one of output cost at most at each, in a unit of their own: small integers, exact.
+
+    None where one candidate has no list price, or one that depends on the length.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """An alias. `rates` is what a caller is charged; a model without rates is never served on our account."""
 
@@ -106,6 +124,10 @@ class Model:
     wallet: Wallet = Wallet.BALANCE
     byo: bool = False
     """Served by a customer's own upstream key: charged 0, its list cost recorded where it is known."""
+    common: Common = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "common", _common(self))
 
     def list_rates(self, candidate: Candidate) -> Rates | None:
         """What `candidate` costs at list; None where nobody knows."""
@@ -116,6 +138,10 @@ class Model:
     def context_of(self, candidate: Candidate) -> int:
         """Most tokens `candidate` takes, input and output together; 0: not known."""
         return candidate.context_tokens or self.context_tokens
+
+    def output_max_of(self, candidate: Candidate) -> int:
+        """The largest output limit that `candidate` takes."""
+        return candidate.output_tokens_max or self.output_tokens_max
 
     def encoding_of(self, candidate: Candidate) -> str | None:
         """The vocabulary of what `candidate` serves, where it is known."""
@@ -128,6 +154,27 @@ class Model:
     def served_as(self, candidate: Candidate) -> str:
         """Catalogue name of what `candidate` serves."""
         return candidate.model or self.name
+
+
+def _common(model: Model) -> Common:
+    some = model.candidates
+    return Common(
+        capabilities=CAPABILITIES.intersection(*[candidate.capabilities for candidate in some]),
+        context_tokens=min([model.context_of(candidate) for candidate in some], default=0),
+        output_tokens_max=min([model.output_max_of(candidate) for candidate in some], default=0),
+        prices=_common_prices(model) if len(some) > 1 else None,
+    )
+
+
+def _common_prices(model: Model) -> tuple[tuple[int, int], ...] | None:
+    prices = []
+    for candidate in model.candidates:
+        rates = model.list_rates(candidate)
+        if rates is None or rates.bands:
+            return None
+        prices.append(rates.dearest_rates(cache_write=False, images=False, audio=False))
+    unit = gcd(*[rate for price in prices for rate in price]) or 1
+    return tuple([(into // unit, output // unit) for into, output in prices])
 
 
 def tiers_text(tiers: frozenset[str], known: tuple[str, ...]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from proxy.admission import Candidates, output_max
+from proxy.admission import Candidates
 from proxy.catalogue import Model
 from proxy.dialects.base import Call
 from proxy.pricing.bounds import input_bound
@@ -106,4 +106,4 @@ def _output_limit(model: Model, call: Call, candidates: Candidates) -> int:
     wanted = model.output_tokens_default if asked is None else asked
     if not model.lane:
         return min(wanted, model.output_tokens_max)
-    return min(wanted, max([output_max(model, candidate) for candidate in candidates], default=wanted))
+    return min(wanted, max([model.output_max_of(candidate) for candidate in candidates], default=wanted))

@@ -33,11 +33,14 @@ def _by_cost(model: Model, candidates: Sequence[Candidate], quote: Quote | None)
     """By what this very call costs at most at each one's list prices; those without a price last."""
     if quote is None:
         return candidates
-    own, into, output = model.rates, quote.input_tokens, quote.output_tokens * quote.choices
-    costs: list[float] = []
-    for candidate in candidates:
-        rates = own if candidate.cost is None else candidate.cost
-        costs.append(inf if rates is None else rates.bound(into, output))
+    into, output = quote.input_tokens, quote.output_tokens * quote.choices
+    prices = model.common.prices
+    costs: list[int] | list[float]
+    if prices is not None and candidates is model.candidates:
+        costs = [into * of_input + output * of_output for of_input, of_output in prices]
+    else:
+        rates = [model.list_rates(candidate) for candidate in candidates]
+        costs = [inf if one is None else one.bound(into, output) for one in rates]
     return [candidates[place] for place in sorted(range(len(costs)), key=costs.__getitem__)]
 
 

@@ -10,7 +10,7 @@ from plugins.routing.selection import preferred, ranked
 from proxy.catalogue import Candidate, Model, Strategy
 from proxy.pricing.money import Nano
 from proxy.pricing.quote import Quote
-from proxy.pricing.rates import Rates, parse_rate
+from proxy.pricing.rates import Band, Rates, parse_rate
 from proxy.upstreams.health import CandidateState, UpstreamStates
 from tests.support.fakes import FakeClock, model
 
@@ -57,6 +57,33 @@ def test_cheapest_is_by_what_this_call_costs() -> None:
     cheapest = replace(lane(Strategy.CHEAPEST, unpriced, reader, writer), rates=None)
     assert order(cheapest, asked=quote(10_000, 100)) == ["reader", "writer", "unpriced"]
     assert order(cheapest, asked=quote(100, 10_000)) == ["writer", "reader", "unpriced"]
+
+
+def test_prices_worked_out_beforehand_give_the_same_order_as_each_candidates_own() -> None:
+    """For any length of question and answer; the same candidates in a tuple of their own are priced one by one."""
+    draw = random.Random(11)
+    dearer = {"cached_input": parse_rate("9"), "reasoning": parse_rate("8.125")}
+    for _ in range(200):
+        some = tuple(
+            Candidate(f"u{number}", "m", replace(rates(f"{draw.randint(1, 40) / 8}", f"{draw.randint(1, 40) / 8}"),
+                                                 **draw.choice([{}, dearer])))
+            for number in range(draw.randint(2, 12))
+        )  # fmt: skip
+        cheapest = lane(Strategy.CHEAPEST, *some)
+        asked = quote(8 * draw.randint(1, 5000), 8 * draw.randint(0, 5000))
+        states = States(FakeClock())
+        one_by_one = ranked(cheapest, (*some[:-1], some[-1]), asked, state_of=states.of, now=0.0, draw=draw)
+        assert cheapest.common.prices is not None
+        assert order(cheapest, asked=asked) == [candidate.upstream for candidate in one_by_one]
+
+
+def test_a_price_that_depends_on_the_length_is_worked_out_for_each_call() -> None:
+    """Past its band the one that was cheaper is dearer."""
+    banded = replace(rates("1", "1"), bands=(Band(1000, rates("9", "9")),))
+    cheapest = lane(Strategy.CHEAPEST, Candidate("flat", "m", rates("2", "2")), Candidate("banded", "m", banded))
+    assert cheapest.common.prices is None
+    assert order(cheapest, asked=quote(1000, 10)) == ["banded", "flat"]
+    assert order(cheapest, asked=quote(1001, 10)) == ["flat", "banded"]
 
 
 def test_equally_cheap_ones_stay_in_the_files_order() -> None:
