@@ -126,7 +126,7 @@ def request(
 ) -> bytes:
     """One HTTP/1.1 request; `headers` are whole lines, `length` overrides the true one."""
     raw = body if isinstance(body, bytes) else orjson.dumps(body)
-    lines = [f"{method} {path} HTTP/1.1", "Host: tollway.test"]
+    lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1"]
     if not any(line.lower().startswith("content-type") for line in headers):
         lines.append("Content-Type: application/json")
     if not any(line.lower().startswith("transfer-encoding") for line in headers):
