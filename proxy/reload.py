@@ -71,11 +71,17 @@ class Reloader:
             return result
 
     async def watch(self, seconds: float) -> None:
-        """Look for changed files for ever. A file that is broken is tried again when it changes again."""
+        """Look for changed files for ever. A file that is broken is tried again when it changes again.
+
+        Files are read once they look the same twice: half a file that is being written can be valid, and lack rules.
+        """
+        before = self._seen
         while True:
             await asyncio.sleep(seconds)
-            if self._signature() != self._seen:
+            now = self._signature()
+            if now == before and now != self._seen:
                 await self.try_reload()
+            before = now
 
     async def try_reload(self) -> bool:
         """Reload; says whether it was taken over. What is wrong stands in the log."""
