@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, ClassVar
 
 import orjson
@@ -35,6 +37,8 @@ READERS: dict[str, Callable[[Followed], EventReader]] = {
     "openai.responses": ResponseEvents,
 }
 """Dialect -> what its events mean."""
+SEARCHES_AT_ONCE_MAX = 4
+"""Large bodies searched at a time. In threads of their own: a body made to be slow must not keep parsing waiting."""
 _UNREAD = (Target.UNMETERED, Target.WEBSOCKET)
 
 
@@ -57,6 +61,11 @@ class ContentRulesPlugin(Plugin[ContentRulesSettings]):
     def __init__(self, settings: ContentRulesSettings, services: Any) -> None:
         super().__init__(settings, services)
         self._matchers: dict[tuple[ContentRule, ...], tuple[Matcher | None, Matcher | None]] = {}
+        self._threads = ThreadPoolExecutor(SEARCHES_AT_ONCE_MAX, thread_name_prefix="content-rules")
+
+    async def stop(self) -> None:
+        """See Plugin: nobody waits for what is still being searched."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def follow(self, generation: Generation) -> None:
         """See Plugin: rules of an earlier configuration are forgotten."""
@@ -94,6 +103,9 @@ class ContentRulesPlugin(Plugin[ContentRulesSettings]):
         self._matchers[rules] = made
         return made
 
+    async def _in_thread[**P, T](self, search: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(search, *given, **named))
+
     def _strike(self, exchange: Exchange, rule: ContentRule) -> None:
         if rule.name not in exchange.content_struck:
             exchange.content_struck.append(rule.name)
@@ -105,7 +117,7 @@ class ContentRulesPlugin(Plugin[ContentRulesSettings]):
         texts = Texts(matcher, struck.append)
         try:
             if len(call.body) > self.settings.search_on_loop_bytes_max:
-                return await asyncio.to_thread(_amended, call, texts)
+                return await self._in_thread(_amended, call, texts)
             return _amended(call, texts)
         except Refused as refused:
             raise refused_request(refused) from refused
@@ -124,7 +136,7 @@ class ContentRulesPlugin(Plugin[ContentRulesSettings]):
         texts = Texts(matcher, struck.append)
         try:
             if len(response.body) > self.settings.search_on_loop_bytes_max:
-                response.body = await asyncio.to_thread(whole_answer, response.body, texts)
+                response.body = await self._in_thread(whole_answer, response.body, texts)
             else:
                 response.body = whole_answer(response.body, texts)
         except Refused as refused:

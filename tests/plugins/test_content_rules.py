@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from plugins.content_rules.documents import Texts
 from plugins.content_rules.plugin import ContentRulesPlugin, ContentRulesSettings
 from proxy.dialects import DIALECTS
 from proxy.dialects.sse import event_data, split_events
@@ -234,6 +237,19 @@ async def test_large_requests_are_read_in_a_thread_with_the_same_result() -> Non
     assert json.loads((await away.answered(said(MAIL))).body) == said(GONE[MAIL])
     with pytest.raises(Refusal):
         await Bench(STOP, search_on_loop_bytes_max=0).sent({**HELLO, "user": "Project Apollo"})
+
+
+async def test_bodies_that_are_slow_to_search_keep_nobody_else_s_work_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are searched a few at a time, in threads of their own."""
+    bench, released = Bench(*SHIPPED, search_on_loop_bytes_max=0), threading.Event()
+    monkeypatch.setattr(Texts, "document", lambda *_: {} if released.wait(60) else None)
+    waiting = [asyncio.create_task(bench.sent(HELLO)) for _ in range(64)]
+    async with asyncio.timeout(30):
+        await asyncio.sleep(0)
+        assert await asyncio.to_thread(lambda: "parsed") == "parsed"
+    released.set()
+    assert len(await asyncio.gather(*waiting)) == 64
+    await bench.plugin.stop()
 
 
 async def test_rules_apply_where_they_say() -> None:
