@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from proxy import discovery
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Response
 from proxy.plugin import Next, Plugin, Stage
@@ -35,16 +36,21 @@ def check(plugins: Sequence[Plugin[Any]]) -> None:
             raise ChainError(f"plugin '{plugin.name}' stands in the chain twice: remove one")
         names.add(plugin.name)
         if missing := set(plugin.requires - known):
-            raise ChainError(f"plugin '{plugin.name}' needs {_listed(missing)}, which no plugin before it provides")
+            raise ChainError(
+                f"plugin '{plugin.name}' needs {_listed(missing)}, which no plugin before it provides{_remedy(missing)}"
+            )
         known |= plugin.provides
     for plugin in plugins:
         if missing := set(plugin.observes - known):
             raise ChainError(f"plugin '{plugin.name}' reads {_listed(missing)}, which no plugin provides")
     if missing := {*PRICED_FACTS, "usage"} - known:
-        raise ChainError(
-            f"priced operations need {_listed(missing)}, which no plugin provides: "
-            "add the plugin that does (the shipped config.yaml names them all)"
-        )
+        raise ChainError(f"priced operations need {_listed(missing)}, which no plugin provides{_remedy(missing)}")
+
+
+def _remedy(facts: set[str]) -> str:
+    """Which of the plugins that ship provide it."""
+    able = [name for name in discovery.built_in() if discovery.find(name).provides & facts]
+    return f": add {_listed(able)} to the chain (the shipped config.yaml shows where)" if able else ""
 
 
 def _listed(facts: Iterable[str]) -> str:

@@ -116,6 +116,14 @@ def test_required_fact_must_come_from_before() -> None:
         check(late)
 
 
+def test_missing_fact_names_the_shipped_plugin_that_provides_it() -> None:
+    """A configuration of an earlier version has no team_policy: its error says what to add."""
+    with pytest.raises(ChainError, match="add 'team_policy' to the chain"):
+        check([plugin("prices", Stage.PRICE, requires=frozenset({"policy"}))])
+    with pytest.raises(ChainError, match="add 'team_policy' to the chain"):
+        check([plugin("some", Stage.GUARD, provides=ALL - {"policy"})])
+
+
 def test_same_plugin_twice_is_refused() -> None:
     """Two holds for one exchange would be one too many."""
     with pytest.raises(ChainError, match="twice"):

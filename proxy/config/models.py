@@ -184,8 +184,9 @@ def _candidate_problems(
         speakers = [other for other in upstreams.known if _speaks(upstreams, other, entry)]
         yield marks.problem(
             place,
-            f"the upstream '{name}' does not speak {', '.join(missing)} ('operations' in config.yaml), and serving it "
-            "would need a translation between formats",
+            f"the upstream '{name}' does not speak {', '.join(missing)}, and nothing is translated between formats: "
+            f"take it out of this model's operations, or, if it does, add it to upstreams.{name}.operations in "
+            "config.yaml",
             suggestion=near(name, speakers),
         )
     if entry.consortium and upstream.partner is None:

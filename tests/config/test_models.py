@@ -202,6 +202,7 @@ def test_a_candidate_whose_upstream_does_not_speak_it_is_refused(files: Files) -
     (found,) = files.problems(KEYS)
     assert found.startswith("policies/models.yaml:14:25: models.claude.candidates[0]")
     assert "does not speak chat.completions" in found and "Did you mean 'anthropic-chat'?" in found
+    assert "upstreams.anthropic.operations in config.yaml" in found
 
 
 @pytest.mark.parametrize(
