@@ -6,13 +6,15 @@ and an unmetered one only with the client's own provider credential.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
+from urllib.parse import unquote
 
 from proxy.chain import PRICED_FACTS
 from proxy.dialects import DIALECTS
 from proxy.errors import Refusal
-from proxy.exchange import Exchange, Response, Upgrade
+from proxy.exchange import Exchange, Request, Response, Upgrade
 from proxy.forwarding import answer_headers, own_headers, passed_headers, upstream_headers
 from proxy.listeners.api import ConnectPolicy
 from proxy.operations import MODELS, PREFLIGHT, Target
@@ -28,6 +30,11 @@ UPSTREAM_PATHS = {
 
 _CONTENT = (Target.UPSTREAM, Target.UNMETERED, Target.WEBSOCKET)
 """Targets that a client's content goes to."""
+
+_SECOND_METHODS: Final = frozenset(
+    {"$httpmethod", "_method", "x-http-method-override", "x-http-method", "x-method-override"}
+)
+"""Header fields and query parameters that give another method than the request's own."""
 
 _TIMEOUTS = (FailureKind.FIRST_BYTE, FailureKind.IDLE, FailureKind.TOTAL)
 
@@ -133,6 +140,7 @@ class Terminal:
         origin, captured = exchange.origin, exchange.captured
         if captured is None:
             raise Refusal("not_found", "No provider is known under this host name.")
+        _refuse_second_method(exchange.request)
         upstream = _upstream(exchange, captured.upstream)
         return await self._through(exchange, upstream, origin.captured_host)
 
@@ -191,6 +199,16 @@ def _upstream(exchange: Exchange, name: str) -> Upstream:
             "not_found", "Nobody is configured to serve this.", operator_note=f"There is no upstream '{name}'."
         )
     return found
+
+
+def _refuse_second_method(request: Request) -> None:
+    """A GET that the provider takes for a POST would be a priced call that was taken for none.
+
+    Google documents both ways to say so, others know more header names.
+    """
+    names = {unquote(pair.partition("=")[0]).strip().lower() for pair in re.split("[&;]", request.query)}
+    if not _SECOND_METHODS.isdisjoint(names) or any(name in request.headers for name in _SECOND_METHODS):
+        raise Refusal("invalid_request", "Take the second method out of the headers or the query: a request has one.")
 
 
 def _own_credential(exchange: Exchange) -> bool:

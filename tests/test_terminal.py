@@ -241,6 +241,31 @@ async def test_unmetered_path_with_own_key_streams_both_ways() -> None:
     assert [await response.pull(), await response.pull(), await response.pull()] == [b"a", b"bc", b""]
 
 
+@pytest.mark.parametrize(
+    ("query", "headers"),
+    [
+        ("$httpMethod=POST", {}),
+        ("alt=sse&%24httpMethod=POST", {}),
+        ("%24HTTPMETHOD=POST", {}),
+        ("a=b;_method=POST", {}),
+        ("", {"x-http-method-override": "POST"}),
+        ("", {"X-HTTP-Method": "POST"}),
+    ],
+)
+@pytest.mark.parametrize("operation", [UNMETERED, MODELS])
+async def test_a_look_that_the_provider_takes_for_a_call_is_refused(
+    operation: Operation, query: str, headers: dict[str, str]
+) -> None:
+    """GET on a priced path is not metered, so it must be a GET to everybody."""
+    end, client = terminal(Answer(200, JSON, b"{}"))
+    seen = exchange(operation=operation, at=AT, captured=CAPTURED, method="GET", headers=headers)
+    seen.request.query = query
+    seen.identity = identity(provider_credential=True)
+    with pytest.raises(Refusal) as refused:
+        await end(seen)
+    assert (refused.value.code, client.sent) == ("invalid_request", [])
+
+
 async def test_models_are_ours_with_our_key_and_the_providers_with_its_own() -> None:
     """GET /v1/models of a captured host."""
     end, client = terminal(Answer(200, JSON, b"theirs"))
