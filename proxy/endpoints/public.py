@@ -35,10 +35,11 @@ def json_answer(content: Any, status: int = 200) -> Response:
     return Response(orjson.dumps(content), status, media_type="application/json")
 
 
-async def _refused(_: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     if not isinstance(error, Refusal):
         raise error
-    return Response(error.envelope(), error.status, error.wire_headers())
+    exchange: Exchange = request.scope[EXCHANGE]
+    return Response(error.envelope(for_operator=exchange.origin.loopback), error.status, error.wire_headers())
 
 
 async def _http_error(_: Request, error: Exception) -> Response:

@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from plugins.cost_preview.plugin import CostPreviewPlugin, CostPreviewSettings
-from proxy.catalogue import Model
+from proxy.catalogue import Candidate, Model
 from proxy.config.schema import Generation
 from proxy.endpoints import bridge
 from proxy.endpoints.public import application
@@ -187,6 +187,23 @@ async def test_a_model_of_another_team_is_unknown(who: Identity) -> None:
 async def test_what_a_chat_could_not_name_is_404(name: str) -> None:
     """Unknown, not a chat model, without a price: never previewed at the default rate."""
     assert await code_of(await Api().preview({**ASKED, "model": name})) == (404, "model_not_available")
+
+
+async def test_what_nobody_serves_now_is_told_as_by_a_chat_completion() -> None:
+    """A near miss, a sibling of what no partner serves; what the operator has to set is told on loopback alone."""
+    refused = await Api().preview({**ASKED, "model": "smart-rout"})
+    assert "Did you mean 'smart-route'?" in json.loads(refused.body)["error"]["message"]
+    candidates = (Candidate("partner", "llama-3.3-70b", partner="partner"),)
+    alias = replace(model("consortium-llama-70b"), candidates=candidates, consortium=True)
+    under = catalogue()
+    under = replace(
+        under, catalogue={**under.catalogue, alias.name: alias}, unavailable_models={alias.name: "set PARTNER_KEY"}
+    )
+    for at, told in ((origin(), True), (origin(loopback=False, peer="192.0.2.7"), False)):
+        refused = await Api(under).preview({**ASKED, "model": alias.name}, at=at)
+        assert await code_of(refused) == (503, "no_consortium_machine_available")
+        assert b"Retry with 'llama-3.3-70b'." in refused.body
+        assert (b"PARTNER_KEY" in refused.body) is told
 
 
 async def test_out_of_tier_and_against_the_rules_is_403() -> None:
