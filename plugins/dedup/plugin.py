@@ -8,7 +8,7 @@ from typing import ClassVar, Final
 from pydantic import Field
 
 from plugins.dedup.memory import Answer, Flight, Memory, Twin
-from plugins.dedup.twins import TwinRule, caller_of, twin_of, twin_rule, wants_memory
+from plugins.dedup.twins import TwinRule, caller_of, served_name, twin_of, twin_rule, wants_memory
 from proxy.config.schema import Generation
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Response
@@ -91,8 +91,8 @@ class DedupPlugin(Plugin[DedupSettings]):
         if caller is None or len(call.body) > self.settings.request_bytes_max or not wants_memory(exchange):
             return None
         if len(call.body) > ON_LOOP_BYTES_MAX:
-            return await asyncio.to_thread(twin_of, exchange, call, caller, model.name)
-        return twin_of(exchange, call, caller, model.name)
+            return await asyncio.to_thread(twin_of, exchange, call, caller, served_name(model))
+        return twin_of(exchange, call, caller, served_name(model))
 
     async def _lead(self, exchange: Exchange, call_next: Next, memory: Memory, twin: Twin) -> Response:
         """Call, for all who wait. However this ends, they are told."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 import orjson
 
 from plugins.dedup.memory import Twin
+from proxy.catalogue import Model
 from proxy.dialects.base import Call
 from proxy.exchange import Exchange
 from proxy.identities import IdentityKind
@@ -43,6 +44,11 @@ def caller_of(exchange: Exchange) -> str | None:
     if exchange.payment_proof is not None:
         return f"proof:{exchange.payment_proof}"
     return f"key:{identity.key_id}" if identity.kind is IdentityKind.KEY else None
+
+
+def served_name(model: Model) -> str:
+    """The model. A customer's alias may be registered anew at any time: with what it stands for now."""
+    return f"{model.name} {model.candidates[0].upstream}" if model.byo else model.name
 
 
 def wants_memory(exchange: Exchange) -> bool:

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from plugins.dedup.plugin import DedupPlugin, DedupSettings
+from proxy.catalogue import Candidate
 from proxy.chain import compose
 from proxy.dialects import DIALECTS
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Response
 from proxy.identities import IdentityKind
 from proxy.policy.rules import NO_RULES
-from tests.support.fakes import CHAT_BODY, EMBEDDINGS, Chunks, FakeClock, Log, exchange, generation, identity
+from tests.support.fakes import CHAT_BODY, EMBEDDINGS, Chunks, FakeClock, Log, exchange, generation, identity, model
 
 
 class Metrics:
@@ -342,6 +343,15 @@ async def test_a_proofs_twin_is_409_while_the_first_runs_and_answered_after() ->
     await first
     assert (await bench.ask(payment_proof="digest")).headers["x-dedup"] == "hit"
     assert bench.upstream.calls == 1
+
+
+async def test_an_alias_that_is_registered_anew_is_another_model() -> None:
+    """Nobody is given what the server answered that stood behind it before, or under a key that was replaced."""
+    bench = Bench()
+    for upstream, marked in (("byo:1", "miss"), ("byo:1", "hit"), ("byo:1.1700", "miss"), ("byo:2", "miss")):
+        seen = bench.exchange()
+        seen.model = model("byo-x", candidates=(Candidate(upstream, "m"),), byo=True)
+        assert (await bench.chain(seen)).headers["x-dedup"] == marked
 
 
 async def test_another_configuration_begins_with_an_empty_memory() -> None:
