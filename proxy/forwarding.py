@@ -45,12 +45,13 @@ def upstream_headers(exchange: Exchange, upstream: Upstream) -> Headers:
                 headers.add(name, value)
         if (chosen := request.headers.get("idempotency-key")) is not None:
             headers["idempotency-key"] = _scoped(exchange, chosen)
-        # What it was read and priced as: no second type, no charset in which it says something else.
-        headers["content-type"] = "application/json"
         if (credential := upstream.credential) is not None:
             headers[upstream.credential_header] = credential
         for name, value in upstream.headers:
             headers.setdefault(name, value)
+    # What it was read, judged and priced as: no second type, no charset or coding in which it says something else.
+    headers["content-type"] = "application/json"
+    headers.popall("content-encoding", None)
     headers["accept-encoding"] = "identity"
     return headers
 

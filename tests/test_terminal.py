@@ -181,6 +181,19 @@ async def test_own_provider_key_goes_to_the_captured_host_as_it_came() -> None:
     assert response.headers["openai-organization"] == "mine"
 
 
+async def test_own_providers_read_the_body_that_was_read_here() -> None:
+    """Not in another charset, under which other members stand in it, nor as another coding or type."""
+    end, client = terminal(Answer(200, JSON))
+    seen = ready(own=True, headers={"authorization": "Bearer sk-own"}, at=AT, captured=CAPTURED)
+    seen.request.headers["content-type"] = "application/json; charset=utf-7"
+    for name, value in (("content-type", "text/plain"), ("content-encoding", "identity"), ("content-encoding", "gzip")):
+        seen.request.headers.add(name, value)
+    await end(seen)
+    (call,) = client.sent
+    assert call["headers"].getall("content-type") == ["application/json"]
+    assert "content-encoding" not in call["headers"]
+
+
 @pytest.mark.parametrize("fact", ["identity", "call", "model", "quote", "hold", "route"])
 async def test_priced_call_without_a_fact_is_closed(fact: str) -> None:
     """Whatever the chain was: no fact, no call."""
