@@ -16,6 +16,7 @@ _JSON_TEXTS: Final = frozenset({"arguments"})
 _TELLING: Final = ("index", "type")
 _SAID: Final = ("delta", "text", "message")
 """Members of a choice with what the model says."""
+_CHOICE: Final = frozenset({*_SAID, "index", "finish_reason", "logprobs"})
 _KNOWN: Final = frozenset(
     {"id", "object", "created", "model", "choices", "usage", "service_tier", "system_fingerprint", "obfuscation"}
 )
@@ -62,6 +63,11 @@ class ChatEvents(EventReader):
         for key in _SAID:
             if choice.get(key):
                 choice[key] = self._member((index, key), key, choice[key])
+        if choice.keys() - _CHOICE:
+            more = {key: value for key, value in choice.items() if key not in _CHOICE}
+            if changed := self.followed.whole.document(more):
+                choice |= changed
+                self._changed = True
         if choice.get("logprobs"):
             # The tokens spell out the text that rules take away.
             choice["logprobs"] = None

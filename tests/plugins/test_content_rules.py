@@ -541,6 +541,15 @@ async def test_events_without_a_match_pass_byte_for_byte_and_at_once() -> None:
     assert await Bench(*SHIPPED).streamed(*events) == [*events, b""]
 
 
+async def test_a_choice_has_no_place_that_is_not_read() -> None:
+    """Members beside its delta that only some server adds, as in a whole answer."""
+    more: dict[str, Any] = {"note": f"stopped at {MAIL}", "reasoning_details": [{"summary": f"writes to {MAIL}"}]}
+    (out, _) = await Bench(*SHIPPED).streamed(event({"content": "Done. "}, **more))
+    assert MAIL.encode() not in out
+    (document,) = documents(out)
+    assert document["choices"][0]["reasoning_details"] == [{"summary": f"writes to {GONE[MAIL]}"}]
+
+
 async def test_prose_flows_with_a_word_s_delay() -> None:
     """Each event goes out at once; the last word of it may be in the next."""
     words = ["The ", "quick ", "brown ", "fox", " jumps", "."]
