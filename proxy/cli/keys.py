@@ -10,11 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 from proxy.caps import cap_text, parse_cap
+from proxy.catalogue import Wallet
 from proxy.cli import opening
 from proxy.cli.opening import DEFAULT_CONFIG, ConfigOption, JsonOption, fail
 from proxy.config.schema import Generation, Listener
 from proxy.identities import CapSetting
 from proxy.keys import KeyNotActive, KeyRecord, UnknownKey
+from proxy.operations import CHAT
+from proxy.policy.callers import tier_of
 
 NAME_CHARACTERS_MAX: Final = 128
 
@@ -148,13 +151,12 @@ def _show_new(generation: Generation, key: str, record: KeyRecord, *, json: bool
     caps = ", ".join(cap_text(cap) for cap in record.caps) or "the team's"
     typer.echo(f"{key}\n\nKeep it now: only its hash is stored, so it cannot be shown again.")
     typer.echo(f"id {record.key_id}, user {record.user}, team {record.team}, caps {caps}\n\nTry it:")
-    for line in _commands(generation, key):
+    for line in _commands(generation, key, record):
         typer.echo(f"  {line}")
 
 
-def _commands(generation: Generation, key: str) -> list[str]:
-    model = next((name for name in generation.models if name != "demo"), "demo")
-    lines = []
+def _commands(generation: Generation, key: str, record: KeyRecord) -> list[str]:
+    model, lines = _first_model(generation, record), []
     reverse = next((one for one in generation.listeners if one.kind == "reverse"), None)
     if reverse is not None:
         base = f"{'https' if reverse.cert_file else 'http'}://{_address(reverse)}/v1"
@@ -168,6 +170,22 @@ def _commands(generation: Generation, key: str) -> list[str]:
     if regular is not None:
         lines.append(f"export HTTPS_PROXY=http://{key}@{_address(regular)}")
     return lines
+
+
+def _first_model(generation: Generation, record: KeyRecord) -> str:
+    """For a first request: the cheapest chat model that the key's tier can call without credits; else a free one."""
+    team = generation.teams[record.team]
+    tier = tier_of(team, user=record.user, key_id=record.key_id, key_name=record.name, own=record.tier)
+    prices = {
+        name: (model.rates.input + model.rates.output, name)
+        for name, model in generation.models.items()
+        if CHAT.name in model.operations
+        and (not model.tiers or tier in model.tiers)
+        and model.wallet is Wallet.BALANCE
+        and model.rates is not None
+        and not model.rates.free
+    }
+    return min(prices, key=lambda name: prices[name], default="demo")
 
 
 def _address(listener: Listener) -> str:

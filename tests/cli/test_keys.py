@@ -6,18 +6,21 @@ import json
 import re
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from proxy.catalogue import Wallet
 from proxy.cli import keys, opening
 from proxy.config.problems import ConfigProblems, Problem
 from proxy.config.schema import Generation
 from proxy.keys import KeyStore
+from proxy.pricing.rates import Rates
 from tests.cli.conftest import Tollway
-from tests.support.fakes import FakeClock
+from tests.support.fakes import FakeClock, model
 
 
 @pytest.fixture
@@ -53,6 +56,23 @@ def test_create_tells_a_person_what_to_do_next(tollway: Tollway) -> None:
     assert f"export OPENAI_BASE_URL=http://127.0.0.1:8402/v1 OPENAI_API_KEY={key}" in result.stdout
     assert f"Authorization: Bearer {key}" in result.stdout
     assert f"HTTPS_PROXY=http://{key}@127.0.0.1:8403" in result.stdout
+
+
+def test_the_request_to_try_is_one_that_the_key_can_make(
+    tollway: Tollway, configured: Generation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chat model of its tier, the cheapest, and none that wants Frontier Credits."""
+    cheap = Rates(input=1, output=1)
+    models = {
+        "vectors": model("vectors", rates=cheap, operations=frozenset({"embeddings"})),
+        "frontier": model("frontier", rates=cheap, wallet=Wallet.FRONTIER),
+        "costly": model("costly", rates=Rates(input=9, output=9)),
+        "for-pro": model("for-pro", rates=cheap, tiers=frozenset({"pro"})),
+        "for-all": model("for-all", rates=Rates(input=2, output=2)),
+    }
+    monkeypatch.setattr(opening, "load_generation", lambda path: replace(configured, models=models, tiers=("pro",)))
+    assert '"model": "for-all"' in tollway("create", "--team", "red").stdout
+    assert '"model": "for-pro"' in tollway("create", "--team", "red", "--tier", "pro").stdout
 
 
 def test_the_prefix_is_that_of_the_identity_plugin(
