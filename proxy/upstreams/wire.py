@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import socket
 from typing import TYPE_CHECKING
 
+import uvloop
 from aiohttp.client_exceptions import ClientPayloadError
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import TCPConnector
 
 from proxy.upstreams import limits
 from proxy.upstreams.guard import PublicResolver, public_socket
+from proxy.upstreams.handover import CURRENT, Handover
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiohappyeyeballs import AddrInfoType
+    from aiohttp import ClientRequest, ClientTimeout
     from aiohttp.connector import Connection
     from aiohttp.http_parser import RawResponseMessage
     from aiohttp.streams import StreamReader
+    from aiohttp.tracing import Trace
 
 
 class Wire(ResponseHandler):
@@ -119,8 +127,42 @@ class Connector(TCPConnector):
 
     def __init__(self, *, public_only: bool = False) -> None:
         if public_only:
-            super().__init__(limit=0, use_dns_cache=False, resolver=PublicResolver(), socket_factory=public_socket)
+            socket_of = functools.partial(_noted, public_socket)
+            super().__init__(limit=0, use_dns_cache=False, resolver=PublicResolver(), socket_factory=socket_of)
         else:
-            super().__init__(limit=0, ttl_dns_cache=limits.DNS_CACHE_SECONDS)
+            socket_of = functools.partial(_noted, _any_socket)
+            super().__init__(limit=0, ttl_dns_cache=limits.DNS_CACHE_SECONDS, socket_factory=socket_of)
         # There is no parameter for the class of its protocols.
-        self._factory = functools.partial(Wire, loop=self._loop)  # type: ignore[assignment]
+        self._factory = functools.partial(_wire, self._loop)  # type: ignore[assignment]
+        self._keeps_sockets = isinstance(self._loop, uvloop.Loop)
+
+    async def connect(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> Connection:  # noqa: ASYNC109
+        """See aiohttp; a dial that fails or is given up closes its own socket, and nobody else's."""
+        handover = Handover()
+        token = CURRENT.set(handover if self._keeps_sockets else None)
+        try:
+            return await super().connect(req, traces, timeout)
+        except BaseException:
+            handover.failed()
+            raise
+        finally:
+            CURRENT.reset(token)
+
+
+def _any_socket(address: AddrInfoType) -> socket.socket:
+    family, kind, protocol, _, _ = address
+    return socket.socket(family, kind, protocol)
+
+
+def _noted(make: Callable[[AddrInfoType], socket.socket], address: AddrInfoType) -> socket.socket:
+    made = make(address)
+    if (handover := CURRENT.get()) is not None:
+        handover.made(made)
+    return made
+
+
+def _wire(loop: asyncio.AbstractEventLoop) -> Wire:
+    """Called by the loop as it takes the socket over."""
+    if (handover := CURRENT.get()) is not None:
+        handover.give()
+    return Wire(loop)
