@@ -44,10 +44,10 @@ class ResponseEvents(EventReader):
     def _delta(self, document: dict[str, Any], kind: str) -> tuple[dict[str, Any], bool]:
         delta = document["delta"]
         where = _where(document, kind.removesuffix(_DELTA))
-        self._last[where] = document
         text = self.followed.feed(where, delta, json="arguments" in kind)
         more = {key: value for key, value in document.items() if key != "delta"}
         changed = self.followed.whole.document(more)
+        self._last[where] = {**document, **changed} if changed else document
         if text == delta and not changed:
             return document, False
         return {**document, **changed, "delta": text}, True

@@ -550,6 +550,17 @@ async def test_a_choice_has_no_place_that_is_not_read() -> None:
     assert document["choices"][0]["reasoning_details"] == [{"summary": f"writes to {GONE[MAIL]}"}]
 
 
+async def test_an_event_with_what_was_held_back_repeats_nothing_that_was_taken_away() -> None:
+    """Members that a server adds to the event before it included."""
+    delta = {"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "item_id": "m"}
+    done = {**delta, "type": "response.output_text.done", "text": "held"}
+    written = [{**delta, "delta": "held", "note": f"by {MAIL}"}, done]
+    events = [b"data: " + json.dumps(one).encode() + b"\n\n" for one in written]
+    out = b"".join(await Bench(*SHIPPED, operation=RESPONSES).streamed(*events))
+    assert MAIL.encode() not in out
+    assert [one.get("note") for one in documents(out)] == [f"by {GONE[MAIL]}", f"by {GONE[MAIL]}", None]
+
+
 async def test_prose_flows_with_a_word_s_delay() -> None:
     """Each event goes out at once; the last word of it may be in the next."""
     words = ["The ", "quick ", "brown ", "fox", " jumps", "."]
