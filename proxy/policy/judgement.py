@@ -7,6 +7,7 @@ from typing import Any
 
 from proxy.catalogue import Model
 from proxy.client_addresses import Address
+from proxy.config.problems import near
 from proxy.config.schema import Generation
 from proxy.errors import Refusal
 from proxy.exchange import ListenerKind
@@ -75,9 +76,10 @@ def judge(generation: Generation, ask: Ask) -> Judgement:
             text = redacted(matcher, text, _nothing)
         except Refused as refusal:
             return _refused(policy, refusal.rule, tier)
+    missing = generation.unavailable_models.get(ask.model or "")
     return Judgement(
         ALLOW,
-        "Every rule lets this through.",
+        "Every rule lets this through." + (f" But nothing serves it here now: {missing}." if missing else ""),
         tier,
         max_tokens=_limit(policy, ask, model),
         parameters=policy.parameters,
@@ -91,7 +93,9 @@ def _by_catalogue(generation: Generation, ask: Ask, model: Model | None) -> tupl
     if ask.model is None or (model is None and ask.model.startswith(OWN_PREFIX)):
         return None
     if model is None:
-        return "model_not_available", f"There is no model '{ask.model}' in models.yaml."
+        meant = near(ask.model, generation.catalogue)
+        hint = f" Did you mean '{meant}'?" if meant else ""
+        return "model_not_available", f"There is no model '{ask.model}' in models.yaml.{hint}"
     if model.tiers and ask.identity.tier not in model.tiers:
         listed = ", ".join(sorted(model.tiers))
         return "model_not_in_tier", f"The tier {ask.identity.tier} cannot call '{ask.model}'. It is for {listed}."

@@ -117,6 +117,19 @@ def test_explain_shows_the_scopes_in_order_with_rule_place_and_caps(
     )  # fmt: skip
 
 
+def test_explain_tells_a_misspelt_model_and_one_that_nobody_serves_now(
+    tollway: Callable[..., Result], keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rules are not all that decides: what a caller would run into besides is said, too."""
+    assert (
+        "Did you mean 'small'?" in explained(tollway, "--team", "research", "--model", "smal")["judgement"]["message"]
+    )
+    monkeypatch.delenv("OPENAI_API_KEY")
+    judgement = explained(tollway, "--team", "research", "--model", "small")["judgement"]
+    assert judgement["verdict"] == "allow"
+    assert judgement["message"].endswith("nothing serves it here now: set OPENAI_API_KEY in the environment.")
+
+
 @pytest.mark.parametrize(
     ("asked", "verdict", "scope", "rule"),
     [
