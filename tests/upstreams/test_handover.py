@@ -42,10 +42,10 @@ def test_no_socket_of_a_dial_given_up_owns_a_descriptor(made, monkeypatch, tmp_p
         return real(loop)
 
     async def give_up() -> None:
-        async with ScriptedProvider(tls=tls) as provider:
-            settings = {"ca_file": str(write_ca_file(tmp_path)), "connect_to": provider.address} if tls else {}
-            url = "https://api.openai.com/v1" if tls else f"{provider.url}/v1"
-            pool = Pool(Upstream("u", url, None, **settings))
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            address = listening.getsockname()[:2]
+            url = "https://api.openai.com/v1" if tls else "http://api.openai.com/v1"
+            pool = Pool(Upstream("u", url, None, connect_to=address, ca_file=str(write_ca_file(tmp_path))))
             dial = asyncio.create_task(pool.take(pool.endpoint(None), 5.0))
             with pytest.raises(asyncio.CancelledError):
                 await dial
@@ -65,6 +65,8 @@ async def test_connection_that_comes_about_is_closed_with_its_socket(made, tmp_p
         url = "https://api.openai.com/v1" if tls else f"{provider.url}/v1"
         pool = Pool(Upstream("u", url, None, **settings))
         taken = await pool.take(pool.endpoint(None), 5.0)
+        await provider.until(lambda: provider.open_connections == 1)
         pool.give_back(pool.endpoint(None), taken, keep=False)
+        await provider.until(lambda: provider.open_connections == 0)
         await provider.until(lambda: [one.fileno() for one in made] == [-1])
         await pool.close()
