@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -123,6 +124,27 @@ def test_usage_is_charged_kind_by_kind_in_its_band(lanes: World, caller: str, us
     """To the nano-dollar."""
     lanes.provider.script(Behaviour(usage=usage))
     assert amounts(lanes, ask(lanes, caller, model="large")) == (nano, nano)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(("asked", "served"), [("route", "vendor/small"), ("large", None)])
+def test_an_upstream_that_answers_with_another_models_name_changes_no_price(
+    lanes: World, caller: str, asked: str, served: str | None, stream: bool
+) -> None:
+    """Charged, priced and booked by what was asked for and who was called, not by what an answer calls itself."""
+    honest = ask(lanes, caller, model=asked, stream=stream)
+    kind = "chat.completion.chunk" if stream else "chat.completion"
+    part = {"delta" if stream else "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 2, "completion_tokens": 10, "total_tokens": 12}
+    whole = {"id": "x", "object": kind, "created": 1, "model": "published", "choices": [{"index": 0, **part}]}
+    body = json.dumps({**whole, "usage": usage})
+    told = f"data: {body}\n\ndata: [DONE]\n\n" if stream else body
+    lanes.provider.script(Behaviour(body=told.encode()))
+    answer = ask(lanes, caller, model=asked, stream=stream)
+    assert amounts(lanes, answer) == amounts(lanes, honest)
+    assert books(lanes).of(answer.headers["x-tollway-request-id"]).model == asked
+    assert answer.headers.get("x-route-model") == served
+    assert source_of(lanes, answer) == "models.yaml"
 
 
 def test_the_ledger_keeps_where_a_price_came_from(lanes: World, caller: str) -> None:
