@@ -27,16 +27,23 @@ _BYTES: Final = frozenset({"base64", "redacted_thinking", "reasoning.encrypted"}
 _FREE_FORM: Final = frozenset({"input", "arguments", "metadata"})
 """Objects (a tool's input at Anthropic, metadata) whose members are the caller's own, whatever they are called."""
 _NUMBERS: Final = frozenset({int, float})
+TEXT_CHARS_MAX: Final = 4 << 20
+"""Searched in one request or answer, more than any context holds. A text made to be slow takes seconds a million."""
+
+
+class TooMuchText(Exception):
+    """More text than is searched; what was not read goes nowhere."""
 
 
 class Texts:
     """Redacts documents by one set of rules. Where one refuses, Refused is raised with the place of the text."""
 
-    __slots__ = ("_matcher", "_struck")
+    __slots__ = ("_chars_left", "_matcher", "_struck")
 
-    def __init__(self, matcher: Matcher, struck: Struck) -> None:
+    def __init__(self, matcher: Matcher, struck: Struck, *, chars_max: int = TEXT_CHARS_MAX) -> None:
         self._matcher = matcher
         self._struck = struck
+        self._chars_left = chars_max
 
     def document(self, document: dict[str, Any]) -> dict[str, Any]:
         """Its members that change, with their new values; the document is left as it is."""
@@ -61,7 +68,10 @@ class Texts:
         return value
 
     def text(self, text: str, place: str, *, json: bool = False) -> str:
-        """One text; the same object where nothing changes."""
+        """One text; the same object where nothing changes. Raises TooMuchText."""
+        self._chars_left -= len(text)
+        if self._chars_left < 0:
+            raise TooMuchText
         try:
             return redacted(self._matcher, text, self._struck, json=json)
         except Refused as refused:
@@ -116,6 +126,15 @@ def refused_request(refused: Refused) -> Refusal:
         f"The content rule '{refused.rule.name}' refuses what stands in '{refused.place}'. "
         "Take it out, then try again.",
         param=refused.place,
+    )
+
+
+def too_much_to_read() -> Refusal:
+    """A request that is not searched to its end is not sent."""
+    return Refusal(
+        "payload_too_large",
+        f"Content rules apply to you, and no more than {TEXT_CHARS_MAX} characters of a request are searched. "
+        "Send less text at once.",
     )
 
 

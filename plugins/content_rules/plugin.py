@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import orjson
 from pydantic import Field
 
-from plugins.content_rules.answers import whole_answer
+from plugins.content_rules.answers import unreadable, whole_answer
 from plugins.content_rules.anthropic_stream import MessageEvents
-from plugins.content_rules.documents import Texts, refused_answer, refused_request
+from plugins.content_rules.documents import Texts, TooMuchText, refused_answer, refused_request, too_much_to_read
 from plugins.content_rules.openai_stream import ChatEvents
 from plugins.content_rules.responses_stream import ResponseEvents
 from plugins.content_rules.streams import EventReader, Followed, StreamGuard
@@ -121,6 +121,8 @@ class ContentRulesPlugin(Plugin[ContentRulesSettings]):
             return _amended(call, texts)
         except Refused as refused:
             raise refused_request(refused) from refused
+        except TooMuchText as unread:
+            raise too_much_to_read() from unread
         finally:
             for rule in struck:
                 self._strike(exchange, rule)
@@ -141,6 +143,8 @@ class ContentRulesPlugin(Plugin[ContentRulesSettings]):
                 response.body = whole_answer(response.body, texts)
         except Refused as refused:
             raise refused_answer(refused) from refused
+        except TooMuchText as unread:
+            raise unreadable() from unread
         finally:
             for rule in struck:
                 self._strike(exchange, rule)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from plugins.content_rules.answers import unreadable, written
-from plugins.content_rules.documents import Texts, refused_answer
+from plugins.content_rules.documents import Texts, TooMuchText, refused_answer
 from proxy.dialects import DIALECTS, json_text
 from proxy.dialects.sse import EventFramer, EventTooLarge, event_data
 from proxy.errors import Refusal
@@ -19,6 +19,8 @@ from proxy.exchange import Exchange
 from proxy.text.filters import JsonText, PlainText, Refused, Struck
 from proxy.text.matching import Matcher
 
+EVENT_BYTES_MAX: Final = 1 << 20
+"""Events are searched on the event loop; a longer one ends the stream."""
 TEXTS_MAX: Final = 1_000
 """Texts of one answer that are followed at once: choices times kinds and calls of tools."""
 _DONE: Final = b"[DONE]"
@@ -86,7 +88,7 @@ class StreamGuard:
         self, exchange: Exchange, matcher: Matcher, reader: Callable[[Followed], EventReader], struck: Struck
     ) -> None:
         self._exchange = exchange
-        self._framer = EventFramer()
+        self._framer = EventFramer(EVENT_BYTES_MAX)
         self._reader = reader(Followed(matcher, struck))
         self._closed = False
 
@@ -103,7 +105,7 @@ class StreamGuard:
                 self._end(out)
         except Refused as refused:
             self._close(refused_answer(refused), out)
-        except (EventTooLarge, TooManyTexts):
+        except (EventTooLarge, TooManyTexts, TooMuchText):
             self._close(unreadable(), out)
         return out[0] if len(out) == 1 else b"".join(out)
 

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plugins.content_rules.documents import Texts
+from plugins.content_rules.documents import TEXT_CHARS_MAX, Texts
 from plugins.content_rules.plugin import ContentRulesPlugin, ContentRulesSettings
+from plugins.content_rules.streams import EVENT_BYTES_MAX
 from proxy.dialects import DIALECTS
 from proxy.dialects.sse import event_data, split_events
 from proxy.errors import Refusal
@@ -250,6 +251,20 @@ async def test_bodies_that_are_slow_to_search_keep_nobody_else_s_work_waiting(mo
     released.set()
     assert len(await asyncio.gather(*waiting)) == 64
     await bench.plugin.stop()
+
+
+async def test_more_text_than_is_searched_goes_nowhere() -> None:
+    """A body made to be slow is bounded: a request is refused, an answer is not passed on, a stream ends."""
+    text = "a " * (TEXT_CHARS_MAX // 2 + 1)
+    with pytest.raises(Refusal) as refused:
+        await Bench(*SHIPPED).sent({**HELLO, "messages": [{"role": "user", "content": text}]})
+    assert refused.value.code == "payload_too_large"
+    with pytest.raises(Refusal) as refused:
+        await Bench(*SHIPPED).answered(said(text))
+    assert refused.value.code == "upstream_error"
+    (out, rest) = await Bench(*SHIPPED).streamed(event({"content": "a" * EVENT_BYTES_MAX}))
+    assert b'"upstream_error"' in out
+    assert rest == b""
 
 
 async def test_rules_apply_where_they_say() -> None:
