@@ -117,6 +117,8 @@ def _chain(part: _Part) -> None:
     added, decision = part.figure("tollway", "everything_added_us"), part.figure("tollway", "decision_us")
     part.at_most("CPU that the new plugins add, all of them at work", added, CHAIN_ADDED_US_MAX, " us")
     part.at_most("routing decision, 1,000 models, 200 upstreams", decision, DECISION_US_MAX, " us")
+    wide = part.figure("tollway", "wide_decision_us")
+    part.at_most("the same, all 200 of them candidates of one lane", wide, DECISION_US_MAX, " us")
 
 
 def _scale(part: _Part) -> None:

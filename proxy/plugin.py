@@ -88,6 +88,8 @@ class Plugin[S: PluginSettings](ABC):
     provides: ClassVar[frozenset[str]] = frozenset()
     requires: ClassVar[frozenset[str]] = frozenset()
     observes: ClassVar[frozenset[str]] = frozenset()
+    enforces: ClassVar[frozenset[str]] = frozenset()
+    """Kinds of rules of teams.yaml that nobody else sees to: `content`. Where one stands, the chain must have it."""
 
     def __init__(self, settings: S, services: Services) -> None:
         self.settings = settings

@@ -57,6 +57,7 @@ class ContentRulesPlugin(Plugin[ContentRulesSettings]):
     stage = Stage.RESOLVE
     Settings: ClassVar[type[PluginSettings]] = ContentRulesSettings
     requires = frozenset({"identity", "call", "model", "policy"})
+    enforces = frozenset({"content"})
 
     def __init__(self, settings: ContentRulesSettings, services: Any) -> None:
         super().__init__(settings, services)

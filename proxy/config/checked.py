@@ -40,4 +40,26 @@ def _chain_problems(generation: Generation, config: Path) -> list[Problem]:
         if generation.chain_marks:
             return [generation.chain_marks[0].top().problem(("chain",), str(error), key=True)]
         return [Problem(str(config), 1, 1, "chain", str(error))]
-    return []
+    return _unenforced(generation, links)
+
+
+def _unenforced(generation: Generation, links: list[Any]) -> list[Problem]:
+    """Rules that no plugin of the chain enforces: who they bind would be refused everything."""
+    if any("content" in link.enforces for link in links):
+        return []
+    teams = generation.teams.values()
+    scopes = [*generation.organisation_rules.values(), *(team.rules for team in teams if team.rules is not None)]
+    for team in teams:
+        scopes += [*team.user_rules.values(), *team.key_rules.values()]
+    return [
+        _at(
+            scoped.place_of("content"), "no plugin of the chain reads content: add 'content_rules' behind 'team_policy'"
+        )
+        for scoped in scopes
+        if scoped.rules.content
+    ]
+
+
+def _at(place: str, message: str) -> Problem:
+    file, _, line = place.rpartition(":")
+    return Problem(file or place, int(line) if line.isdigit() else 1, 1, "content", message)
