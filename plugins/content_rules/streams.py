@@ -107,6 +107,8 @@ class StreamGuard:
             self._close(refused_answer(refused), out)
         except (EventTooLarge, TooManyTexts, TooMuchText):
             self._close(unreadable(), out)
+        except Refusal as refusal:
+            self._close(refusal, out)
         return out[0] if len(out) == 1 else b"".join(out)
 
     def _event(self, event: bytes, out: list[bytes]) -> None:

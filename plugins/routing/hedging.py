@@ -91,7 +91,9 @@ class Race:
             if tried is None:
                 self._attempts.abandon(admitted)
         if again is not None and self._decided(again):
-            tried.outcome = "unsent"  # The first one answered while the ledger wrote.
+            tried.outcome = "unsent"  # The first one answered while the ledger wrote, and stays the current one.
+            if self._exchange.route is not None:
+                self._exchange.route.tries.insert(0, self._exchange.route.tries.pop())
             self._attempts.abandon(admitted)
             return
         branch = self._exchange.branch(Route([tried]))

@@ -17,8 +17,8 @@ def settlement_of(exchange: Exchange, hold: Hold, reason: Finish, now_ms: int) -
     operator's cost, 0 to the caller, unless the upstream reported usage. The loser of a hedge is charged to nobody
     either; at list it may have done all that was asked of it, and counts as that: half of a hold that was made for two.
 
-    Where the full hold is charged because the usage is not known, a purse pays what was counted of the answer, and at
-    least the input.
+    Where the full hold is charged because the usage is not known, a purse pays what was counted, input and answer; where
+    nothing was counted, the input's part of the hold.
     """
     model = exchange.model
     tries = exchange.route.tries if exchange.route is not None else []
@@ -70,8 +70,8 @@ def _paid(model: Model | None, tried: Try, hold: Hold) -> Nano | None:
     known = tried.usage is not None and not tried.usage.implausible
     if known or not _unknown(tried) or model is None or model.rates is None:
         return None
-    counted = ZERO if tried.counted is None else model.rates.cost(tried.counted)
-    return Nano(min(max(counted, hold.request.input_charged), hold.request.charged))
+    counted = hold.request.input_charged if tried.counted is None else model.rates.cost(tried.counted)
+    return Nano(min(counted, hold.request.charged))
 
 
 def _unknown(tried: Try) -> bool:

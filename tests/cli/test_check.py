@@ -91,3 +91,13 @@ def test_without_a_configuration_it_says_how_to_get_one(tmp_path: Path) -> None:
     result = RUNNER.invoke(app, ["check", "--config", str(tmp_path / "config.yaml")])
     assert result.exit_code == 2
     assert "tollway init" in result.output
+
+
+def test_content_rules_that_nobody_enforces_are_told_before_the_start(folder: Path) -> None:
+    """Who they bind would be refused everything: the line of the rule, and what to add to the chain."""
+    line = edit(folder / "policies/teams.yaml", "    tier: pro\n", "    tier: pro\n    content: [api_keys]\n") + 1
+    assert RUNNER.invoke(app, ["check", "--config", str(folder / "config.yaml")]).exit_code == 0
+    edit(folder / "config.yaml", "  - content_rules ", "  # - content_rules ")
+    result = RUNNER.invoke(app, ["check", "--config", str(folder / "config.yaml")])
+    assert result.exit_code == 1
+    assert f"teams.yaml:{line}:1: content: no plugin of the chain reads content: add 'content_rules'" in result.output

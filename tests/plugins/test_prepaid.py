@@ -172,11 +172,16 @@ async def test_a_report_beyond_any_model_costs_a_purse_what_was_counted() -> Non
     assert (settlement.charged, settlement.paid) == (request.charged, 100 * 2_500 + 500 * 10_000)
 
 
-@pytest.mark.parametrize("counted", [None, Usage(1, 0, counted=True)])
-async def test_an_unknown_usage_costs_a_purse_at_least_the_input(counted: Usage | None) -> None:
-    """An answer of which nothing came, or nothing could be counted, was asked for all the same."""
-    settlement, request = await ended(None, counted)
+async def test_an_unknown_usage_of_which_nothing_was_counted_costs_a_purse_the_input() -> None:
+    """It was asked for all the same."""
+    settlement, request = await ended(None, None)
     assert settlement.paid == request.input_charged > 0
+
+
+async def test_what_was_counted_is_paid_and_not_the_bound_of_the_input() -> None:
+    """The bound of a hold is far above what a short prompt costs."""
+    settlement, request = await ended(None, Usage(10, 0, counted=True))
+    assert settlement.paid == 10 * 2_500 < request.input_charged
 
 
 async def test_a_count_beyond_the_hold_is_paid_up_to_the_hold() -> None:
