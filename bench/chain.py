@@ -140,7 +140,9 @@ class _Chain:
         self._number += 1
         request = numbered(self._requests[self._number % len(self._requests)], self._number)
         head, _, body = request.partition(b"\r\n\r\n")
-        headers = Headers([(field[0], field[1]) for field in (line.split(": ", 1) for line in head.decode().split("\r\n")[1:])])
+        headers = Headers(
+            [(field[0], field[1]) for field in (line.split(": ", 1) for line in head.decode().split("\r\n")[1:])]
+        )
         exchange = Exchange(
             request_id=f"bench-{self._number}",
             origin=Origin("api", ListenerKind.REVERSE, "127.0.0.1", loopback=True),

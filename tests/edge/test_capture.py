@@ -39,7 +39,9 @@ def asked(
     host: str, path: str = CHAT, *fields: str, body: bytes | dict[str, Any] = HELLO, method: str = "POST"
 ) -> bytes:
     """A request to a provider, as its SDK sends it."""
-    return request(body, path=path, method=method, headers=fields).replace(b"Host: 127.0.0.1", b"Host: " + host.encode(), 1)
+    return request(body, path=path, method=method, headers=fields).replace(
+        b"Host: 127.0.0.1", b"Host: " + host.encode(), 1
+    )
 
 
 def leaks(seen: SeenRequest, key: str) -> bool:
