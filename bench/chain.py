@@ -40,6 +40,7 @@ from proxy.plugin import Next
 from proxy.pricing.quote import Quote
 from proxy.pricing.rates import Rates, parse_rate
 from proxy.quoting import quote
+from proxy.serving import tune_collector
 from proxy.state import Counters
 from proxy.telemetry.log import get_logger
 from proxy.telemetry.metrics import Metrics
@@ -211,6 +212,8 @@ async def _added(folder: Path) -> dict[str, float]:
     for chain in chains.values():
         await chain.start()
         await chain.block(EXCHANGES // 3)
+    # As a server does once it has started.
+    tune_collector()
     samples: dict[str, list[float]] = {name: [] for name in chains}
     for _ in range(ROUNDS):
         for name, chain in chains.items():

@@ -18,9 +18,8 @@ from plugins.content_rules.openai_stream import ChatEvents
 from plugins.content_rules.responses_stream import ResponseEvents
 from plugins.content_rules.streams import EventReader, Followed, StreamGuard
 from proxy.config.schema import Generation
-from proxy.dialects import DIALECTS
+from proxy.dialects import changed
 from proxy.dialects.base import Call
-from proxy.dialects.json_scan import splice
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Response
 from proxy.operations import Target
@@ -153,11 +152,8 @@ class ContentRulesPlugin(Plugin[ContentRulesSettings]):
 
 def _amended(call: Call, texts: Texts) -> Call:
     """Only the top-level members that change are written anew; all else stays the client's own bytes."""
-    changed = texts.document(call.document)
-    if not changed:
-        return call
-    changes: dict[str, bytes | None] = {key: orjson.dumps(value) for key, value in changed.items()}
-    return DIALECTS[call.dialect].parse(splice(call.body, call.spans, changes))
+    members = texts.document(call.document)
+    return changed(call, {key: orjson.dumps(value) for key, value in members.items()}) if members else call
 
 
 PLUGIN = ContentRulesPlugin

@@ -12,7 +12,7 @@ import orjson
 
 from proxy.dialects import anthropic_answers, fields
 from proxy.dialects.base import Call, UsageReader
-from proxy.dialects.json_scan import scan, splice
+from proxy.dialects.json_scan import Scan, scan, splice
 from proxy.dialects.sse import make_event
 from proxy.errors import Refusal
 
@@ -43,9 +43,9 @@ class AnthropicMessages:
     name: str = "anthropic.messages"
     output_fields: tuple[str, ...] = ("max_tokens",)
 
-    def parse(self, body: bytes) -> Call:
+    def parse(self, body: bytes, found: Scan | None = None) -> Call:
         """See Dialect. `max_tokens` may be absent: the limit of the hold is then set on the way out."""
-        found = scan(body)
+        found = found or scan(body)
         document = found.document
         fields.check_spelling(document, _DECIDING)
         messages = fields.messages_of(document)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from proxy.dialects.json_scan import Scan
 from proxy.usage import Usage
 
 
@@ -78,8 +79,11 @@ class Dialect(Protocol):
     output_fields: tuple[str, ...]
     """Members that limit the output, the dialect's preferred one first; () where output is not generated."""
 
-    def parse(self, body: bytes) -> Call:
-        """Raises Refusal `invalid_json` or `invalid_request` with the offending member in `param`."""
+    def parse(self, body: bytes, found: Scan | None = None) -> Call:
+        """Raises Refusal `invalid_json` or `invalid_request` with the offending member in `param`.
+
+        `found` is what `scan` finds in the body, where that is known already.
+        """
         ...
 
     def rewrite(

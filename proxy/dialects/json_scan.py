@@ -230,6 +230,28 @@ def splice(body: bytes, spans: Mapping[str, Span], changes: Mapping[str, bytes |
     return b"".join(pieces)
 
 
+def respliced(body: bytes, spans: Mapping[str, Span], changes: Mapping[str, bytes]) -> tuple[bytes, Scan]:
+    """`splice`, and what `scan` finds in its result, without reading again what was read before.
+
+    `body` has been scanned, and the values are JSON of our own making or taken out of it.
+    """
+    fresh = [(key, orjson.dumps(key), value) for key, value in changes.items() if key not in spans]
+    at = body.index(b"{") + 1
+    moved: dict[str, Span] = {}
+    for key, name, value in fresh:
+        middle = at + len(name)
+        moved[key] = (at, middle, middle + 1, middle + 1 + len(value))
+        at = middle + len(value) + 2
+    shift = at - body.index(b"{") - 1
+    for key, (key_start, key_end, start, end) in spans.items():
+        length = len(changes[key]) if key in changes else end - start
+        moved[key] = (key_start + shift, key_end + shift, start + shift, start + shift + length)
+        shift += length - (end - start)
+    written = splice(body, spans, changes)
+    document = orjson.loads(written)
+    return written, Scan(document, moved, orjson.dumps(document))
+
+
 def _edits(spans: Mapping[str, Span], changes: Mapping[str, bytes | None]) -> list[tuple[int, int, bytes]]:
     """(start, end, new bytes), in order. A removed member takes one comma with it."""
     edits: list[tuple[int, int, bytes]] = []

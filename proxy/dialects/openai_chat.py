@@ -11,7 +11,7 @@ import orjson
 
 from proxy.dialects import fields, openai_answers
 from proxy.dialects.base import Call, UsageReader
-from proxy.dialects.json_scan import scan, splice
+from proxy.dialects.json_scan import Scan, scan, splice
 from proxy.dialects.sse import make_event
 
 CHOICES_MAX: Final = 128
@@ -64,9 +64,9 @@ class OpenAIChat:
     name: str = "openai.chat"
     output_fields: tuple[str, ...] = (_NEWER, _OLDER)
 
-    def parse(self, body: bytes) -> Call:
+    def parse(self, body: bytes, found: Scan | None = None) -> Call:
         """See Dialect. Checks what decides about the cost, and leaves the rest to the provider."""
-        document, spans, _ = scan(body)
+        document, spans, _ = found or scan(body)
         fields.check_spelling(document, _DECIDING)
         messages = fields.messages_of(document)
         tools = fields.objects(document, "tools")

@@ -8,7 +8,7 @@ import orjson
 
 from proxy.dialects import fields, openai_answers
 from proxy.dialects.base import Call, UsageReader
-from proxy.dialects.json_scan import scan, splice
+from proxy.dialects.json_scan import Scan, scan, splice
 from proxy.dialects.sse import make_event
 
 INPUTS_MAX: Final = 2048
@@ -24,9 +24,9 @@ class OpenAIEmbeddings:
     name: str = "openai.embeddings"
     output_fields: tuple[str, ...] = ()
 
-    def parse(self, body: bytes) -> Call:
+    def parse(self, body: bytes, found: Scan | None = None) -> Call:
         """See Dialect."""
-        document, spans, _ = scan(body)
+        document, spans, _ = found or scan(body)
         fields.check_spelling(document, _DECIDING)
         inputs = _count_inputs(document)
         if fields.flag(document, "stream"):

@@ -13,7 +13,7 @@ import orjson
 
 from proxy.dialects import fields, openai_responses_answers
 from proxy.dialects.base import Call, UsageReader
-from proxy.dialects.json_scan import scan, splice
+from proxy.dialects.json_scan import Scan, scan, splice
 from proxy.dialects.sse import make_event
 from proxy.dialects.stream_reader import parsed
 
@@ -61,9 +61,9 @@ class OpenAIResponses:
     name: str = "openai.responses"
     output_fields: tuple[str, ...] = (_LIMIT,)
 
-    def parse(self, body: bytes) -> Call:
+    def parse(self, body: bytes, found: Scan | None = None) -> Call:
         """See Dialect. Checks what decides about the cost, and leaves the rest to the provider."""
-        document, spans, _ = scan(body)
+        document, spans, _ = found or scan(body)
         fields.check_spelling(document, _DECIDING)
         instructions = document.get("instructions")
         if instructions is not None and not isinstance(instructions, str):

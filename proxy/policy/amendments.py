@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.dialects import DIALECTS
+from proxy.dialects import DIALECTS, changed
 from proxy.dialects.anthropic_messages import thinking_budget
 from proxy.dialects.base import Call
 from proxy.dialects.fields import check_spelling, spellings, wrong
@@ -20,7 +20,7 @@ from proxy.policy.rules import PREFIX_SEPARATOR, Policy
 
 _SYSTEM_ROLES: Final = ("system", "developer")
 
-Changes = dict[str, bytes | None]
+Changes = dict[str, bytes]
 
 
 def amended(policy: Policy, call: Call, *, limit_field: str | None, output_default: int | None) -> Call:
@@ -39,7 +39,7 @@ def amended(policy: Policy, call: Call, *, limit_field: str | None, output_defau
         changes |= _prefixed(policy.system_prefix, call)
     if not changes:
         return call
-    return DIALECTS[call.dialect].parse(splice(call.body, call.spans, changes))
+    return changed(call, changes)
 
 
 def forced_in(parameters: dict[str, Any], dialect: str) -> dict[str, Any]:
@@ -101,8 +101,8 @@ def _messages(prefix: str, call: Call) -> bytes:
     spans = scan(message).spans
     content = spans.get("content")
     written = b"" if content is None else message[content[2] : content[3]]
-    changed = splice(message, spans, {"content": _with_prefix(prefix, first.get("content"), written, "messages[0]")})
-    return text[:start] + changed + text[end:]
+    prefixed = _with_prefix(prefix, first.get("content"), written, "messages[0]")
+    return text[:start] + splice(message, spans, {"content": prefixed}) + text[end:]
 
 
 def _joined(prefix: str, call: Call, member: str) -> bytes:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.dialects.json_scan import CONTAINERS_MAX, NESTING_MAX, VALUES_MAX, scan, splice
+from proxy.dialects.json_scan import CONTAINERS_MAX, NESTING_MAX, VALUES_MAX, respliced, scan, splice
 from proxy.errors import Refusal
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
@@ -64,6 +64,21 @@ def test_splice_does_what_a_parser_would(
         else:
             expected[key] = orjson.loads(value)
     assert scan(splice(body, found.spans, changes)).document == expected
+
+
+@given(DOCUMENT, STYLES, st.dictionaries(TEXT, VALUE.map(orjson.dumps), max_size=3), st.data())
+def test_what_is_spliced_in_is_found_as_if_read_again(
+    document: dict[str, Any], style: str, extra: dict[str, bytes], data: st.DataObject
+) -> None:
+    """Every span, the document and its normal form, whatever is put in or replaced."""
+    body = spelt(document, style)
+    chosen = data.draw(st.lists(st.sampled_from(sorted(document)), unique=True) if document else st.just([]))
+    changes = {**extra, **{key: data.draw(VALUE.map(orjson.dumps)) for key in chosen}}
+    written, found = respliced(body, scan(body).spans, changes)
+    assert written == splice(body, scan(body).spans, changes)
+    again = scan(written)
+    assert (found.document, found.spans, found.normal) == (again.document, again.spans, again.normal)
+    assert list(found.spans) == list(again.spans)
 
 
 def test_splice_leaves_every_other_byte_alone() -> None:
