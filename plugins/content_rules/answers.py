@@ -14,6 +14,8 @@ def whole_answer(body: bytes, texts: Texts) -> bytes:
 
     Raises Refused, and Refusal `upstream_error` for an answer that cannot be read.
     """
+    if texts.untouched(body):
+        return body
     document = json_text.read(body)
     if document is None:
         raise unreadable()

@@ -27,6 +27,7 @@ _BYTES: Final = frozenset({"base64", "redacted_thinking", "reasoning.encrypted"}
 _FREE_FORM: Final = frozenset({"input", "arguments", "metadata"})
 """Objects (a tool's input at Anthropic, metadata) whose members are the caller's own, whatever they are called."""
 _NUMBERS: Final = frozenset({int, float})
+_PLAIN_ESCAPES: Final = ((b"\\n", b"\n"), (b'\\"', b'"'), (b"\\t", b"\t"), (b"\\r", b"\r"), (b"\\/", b"/"))
 TEXT_CHARS_MAX: Final = 4 << 20
 """Searched in one request or answer, more than any context holds. A text made to be slow takes seconds a million."""
 
@@ -44,6 +45,24 @@ class Texts:
         self._matcher = matcher
         self._struck = struck
         self._chars_left = chars_max
+
+    def untouched(self, body: bytes) -> bool:
+        """True only where no rule has a match in any text of this JSON: one look at all of it, for the usual case.
+
+        A text stands in the body as it is, between quotes, once its plain escapes are undone; so what matches in the
+        text matches in the body. Any other escape, and a rule to which a text's two ends matter, want a closer look.
+        """
+        if self._matcher.anchored or len(body) > TEXT_CHARS_MAX or _has_logprobs(body):
+            return False
+        if b"\\" in body:
+            for escape, plain in _PLAIN_ESCAPES:
+                body = body.replace(escape, plain)
+            if b"\\" in body:
+                return False
+        try:
+            return not self._matcher.may_match(body.decode())
+        except UnicodeDecodeError:
+            return False
 
     def document(self, document: dict[str, Any]) -> dict[str, Any]:
         """Its members that change, with their new values; the document is left as it is."""
@@ -110,6 +129,12 @@ class Texts:
             # A schema may describe a property called 'type' or 'id': an object under such a name is no name.
             return self.value(member, place, free=key in _FREE_FORM and kind is dict)
         return member
+
+
+def _has_logprobs(body: bytes) -> bool:
+    """Whether tokens are spelt out beside the text; `null`, as most answers have it, says they are not."""
+    named = body.count(b'"logprobs"')
+    return named > 0 and named != body.count(b'"logprobs":null') + body.count(b'"logprobs": null')
 
 
 def _is_data(key: str, text: str, parent: dict[str, Any]) -> bool:

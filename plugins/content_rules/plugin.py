@@ -152,6 +152,8 @@ class ContentRulesPlugin(Plugin[ContentRulesSettings]):
 
 def _amended(call: Call, texts: Texts) -> Call:
     """Only the top-level members that change are written anew; all else stays the client's own bytes."""
+    if texts.untouched(call.body):
+        return call
     members = texts.document(call.document)
     return changed(call, {key: orjson.dumps(value) for key, value in members.items()}) if members else call
 

@@ -267,6 +267,20 @@ async def test_more_text_than_is_searched_goes_nowhere() -> None:
     assert rest == b""
 
 
+@pytest.mark.parametrize("escaped", [False, True])
+@pytest.mark.parametrize("style", [(",", ":"), (", ", ": ")])
+async def test_one_look_at_a_whole_body_misses_no_match(style: tuple[str, str], escaped: bool) -> None:
+    """However the match and what stands around it is written: beside line ends, quotes, tabs, or as escapes."""
+    bench = Bench(*SHIPPED)
+    for around in ("{}", "a\n{}\n", '"{}"', "\t{}/", "\\{}", "caf\u00e9 {}", "\U0001f600 {}"):
+        text = around.format(MAIL)
+        body = json.dumps(
+            {**HELLO, "messages": [{"role": "user", "content": text}]}, separators=style, ensure_ascii=escaped
+        )
+        sent = json.loads(await bench.sent(body.replace("@", "\\u0040").encode() if escaped else body.encode()))
+        assert sent["messages"][0]["content"] == around.format(GONE[MAIL])
+
+
 async def test_rules_apply_where_they_say() -> None:
     """`on: [requests]` leaves answers alone, `on: [answers]` requests."""
     asked = ContentRule("in", "secret", "redact", answers=False)
