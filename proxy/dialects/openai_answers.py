@@ -18,27 +18,33 @@ def count_of(container: Any, key: str) -> int:
     return value if type(value) is int else 0
 
 
-def usage_of(usage: dict[str, Any]) -> Usage | None:
-    """A `usage` member. One that reports nothing at all (all zero, or no counts) is no report: None.
+def reported(usage: dict[str, Any], sent: str, made: str, *, cached: int = 0) -> Usage | None:
+    """A `usage` member whose counts are called `sent` and `made`. One that reports nothing at all is no report: None.
 
-    Some providers leave reasoning out of `completion_tokens` and report it in the total only; what the total
-    holds beyond the prompt is output.
+    Some providers leave reasoning out of the output and report it in the total only; what the total holds beyond the
+    input is output. `cached` is what stands for cached tokens where the details do not tell.
     """
-    prompt, completion = count_of(usage, "prompt_tokens"), count_of(usage, "completion_tokens")
+    into, out = count_of(usage, sent), count_of(usage, made)
     total = count_of(usage, "total_tokens")
-    if prompt <= 0 and completion <= 0 and total <= 0:
+    if into <= 0 and out <= 0 and total <= 0:
         return None
-    into, out = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    of_input, of_output = usage.get(f"{sent}_details"), usage.get(f"{made}_details")
     return Usage.reported(
-        input_tokens=prompt,
-        output_tokens=max(completion, total - max(0, prompt)),
-        cached_tokens=count_of(into, "cached_tokens") or count_of(usage, "prompt_cache_hit_tokens"),
-        cache_write_tokens=count_of(into, "cache_write_tokens"),
-        reasoning_tokens=count_of(out, "reasoning_tokens"),
-        image_tokens=count_of(into, "image_tokens"),
-        audio_tokens=count_of(into, "audio_tokens"),
-        audio_output_tokens=count_of(out, "audio_tokens"),
+        input_tokens=into,
+        output_tokens=max(out, total - max(0, into)),
+        cached_tokens=count_of(of_input, "cached_tokens") or cached,
+        cache_write_tokens=count_of(of_input, "cache_write_tokens"),
+        reasoning_tokens=count_of(of_output, "reasoning_tokens"),
+        image_tokens=count_of(of_input, "image_tokens"),
+        audio_tokens=count_of(of_input, "audio_tokens"),
+        audio_output_tokens=count_of(of_output, "audio_tokens"),
     )
+
+
+def usage_of(usage: dict[str, Any]) -> Usage | None:
+    """The `usage` member of a chat completion; see `reported`."""
+    hit = count_of(usage, "prompt_cache_hit_tokens")
+    return reported(usage, "prompt_tokens", "completion_tokens", cached=hit)
 
 
 class ChatStreamReader(StreamReader):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from proxy.dialects.json_reader import JsonReader
-from proxy.dialects.openai_answers import count_of
+from proxy.dialects.openai_answers import count_of, reported
 from proxy.dialects.sse import event_data, event_name
 from proxy.dialects.stream_reader import StreamReader, parsed
 from proxy.usage import Usage
@@ -26,22 +26,8 @@ _SPOKEN: Final = ("name", "arguments", "input")
 
 
 def usage_of(usage: dict[str, Any]) -> Usage | None:
-    """A `usage` member. One that reports nothing at all is no report: None. Output includes reasoning."""
-    prompt, output = count_of(usage, "input_tokens"), count_of(usage, "output_tokens")
-    total = count_of(usage, "total_tokens")
-    if prompt <= 0 and output <= 0 and total <= 0:
-        return None
-    into, out = usage.get("input_tokens_details"), usage.get("output_tokens_details")
-    return Usage.reported(
-        input_tokens=prompt,
-        output_tokens=max(output, total - max(0, prompt)),
-        cached_tokens=count_of(into, "cached_tokens"),
-        cache_write_tokens=count_of(into, "cache_write_tokens"),
-        reasoning_tokens=count_of(out, "reasoning_tokens"),
-        image_tokens=count_of(into, "image_tokens"),
-        audio_tokens=count_of(into, "audio_tokens"),
-        audio_output_tokens=count_of(out, "audio_tokens"),
-    )
+    """The `usage` member of a response; output includes reasoning."""
+    return reported(usage, "input_tokens", "output_tokens")
 
 
 class ResponseStreamReader(StreamReader):
