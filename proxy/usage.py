@@ -65,5 +65,10 @@ class Usage:
         )  # fmt: skip
 
 
+def known(usage: Usage | None) -> Usage | None:
+    """The usage where there is one that can be true: what nobody knows and what cannot be are treated alike."""
+    return None if usage is None or usage.implausible else usage
+
+
 NOTHING = Usage(0, 0)
 """A failed attempt that reported nothing."""

@@ -12,6 +12,7 @@ from proxy.errors import Refusal
 from proxy.exchange import Exchange, Response
 from proxy.plugin import Next, Plugin, PluginSettings, Services, Stage
 from proxy.state import Claim, Counters, Denied, Lease, Rate, SlotsFull
+from proxy.usage import known
 
 SLOT_RETRY_SECONDS: Final = 1.0
 """Told with too_many_streams: when a running exchange will end is not known."""
@@ -119,8 +120,8 @@ class IpLimitPlugin(Plugin[IpLimitSettings]):
         """Give the slot back; take the tokens that were used (one was taken on the way in)."""
         lease.release()
         if claim is not None and claim.rate.token_ns:
-            usage = exchange.usage
-            used = 0 if usage is None or usage.implausible else usage.input_tokens + usage.output_tokens
+            usage = known(exchange.usage)
+            used = 0 if usage is None else usage.input_tokens + usage.output_tokens
             self._counters.buckets.correct((claim,), used - 1)
 
     def _rate_limited(self, denied: Denied) -> Refusal:

@@ -15,6 +15,7 @@ from proxy.exchange import Exchange, Finish, Response
 from proxy.identities import Identity, IdentityKind
 from proxy.plugin import Next, Plugin, PluginSettings, Services, Stage
 from proxy.state import Accounts, Claim, Counters, Denied, Lease, Rate, SlotsFull
+from proxy.usage import known
 
 SLOT_RETRY_SECONDS: Final = 1.0
 """Told with too_many_streams: when a running exchange will end is not known."""
@@ -130,8 +131,8 @@ class KeyLimitPlugin(Plugin[KeyLimitSettings]):
         """Give the slots back and replace the estimate by what was used; where nobody knows that, it stands."""
         if lease is not None:
             lease.release()
-        usage = exchange.usage
-        if usage is not None and not usage.implausible:
+        usage = known(exchange.usage)
+        if usage is not None:
             self._counters.buckets.correct(claims, usage.input_tokens + usage.output_tokens - estimate)
         elif not exchange.dispatched or reason in _NOTHING_USED:
             self._counters.buckets.correct(claims, -estimate)

@@ -14,7 +14,7 @@ from proxy.plugin import Next, Plugin, PluginSettings, Stage
 from proxy.pricing import tokens
 from proxy.pricing.quote import Quote
 from proxy.routes import Try
-from proxy.usage import Usage
+from proxy.usage import Usage, known
 
 
 class MeteringSettings(PluginSettings):
@@ -81,8 +81,7 @@ async def _close(exchange: Exchange, call: Call, tried: Try, reader: UsageReader
         return
     if tried.usage is None and not tried.cut:
         await _report(exchange, call, tried, reader, count=count)
-    unknown = tried.usage is None or tried.usage.implausible
-    if unknown and exchange.hold is not None and exchange.hold.request.purse is not None:
+    if known(tried.usage) is None and exchange.hold is not None and exchange.hold.request.purse is not None:
         tried.counted = await _count(exchange, call, tried, reader)
 
 

@@ -7,6 +7,7 @@ from proxy.exchange import Exchange, Finish
 from proxy.ledger.api import AttemptOutcome, Hold, Settlement
 from proxy.pricing.money import ZERO, Nano
 from proxy.routes import Try
+from proxy.usage import known
 
 
 def settlement_of(exchange: Exchange, hold: Hold, reason: Finish, now_ms: int) -> Settlement:
@@ -52,23 +53,22 @@ def _list_cost(model: Model | None, tried: Try, most: Nano) -> Nano | None:
     rates = None if model is None else model.list_rates(tried.candidate)
     if rates is None:
         return None
-    if tried.usage is not None and not tried.usage.implausible:
-        return rates.cost(tried.usage)
+    if (usage := known(tried.usage)) is not None:
+        return rates.cost(usage)
     return most if _unknown(tried) else ZERO
 
 
 def _charge(model: Model | None, tried: Try, hold: Hold) -> Nano:
     if model is None or model.rates is None:
         return hold.request.charged
-    if tried.usage is not None and not tried.usage.implausible:
-        return model.rates.cost(tried.usage)
+    if (usage := known(tried.usage)) is not None:
+        return model.rates.cost(usage)
     return hold.request.charged if _unknown(tried) else ZERO
 
 
 def _paid(model: Model | None, tried: Try, hold: Hold) -> Nano | None:
     """What a purse pays where that is not what is charged."""
-    known = tried.usage is not None and not tried.usage.implausible
-    if known or not _unknown(tried) or model is None or model.rates is None:
+    if known(tried.usage) is not None or not _unknown(tried) or model is None or model.rates is None:
         return None
     counted = hold.request.input_charged if tried.counted is None else model.rates.cost(tried.counted)
     return Nano(min(counted, hold.request.charged))
