@@ -18,8 +18,8 @@ from packaging.utils import canonicalize_name
 OUTSIDE = frozenset({"pip", "setuptools", "wheel"})
 """What a fresh environment may bring along."""
 
-MISMATCHES_ALLOWED: frozenset[tuple[str, str]] = frozenset()
-"""(package, requirement) pairs that are known to be wrong in the package's own metadata. None at present."""
+INSTALLED_BARE = frozenset({"cashu"})
+"""Packages of requirements-bare.in: installed without what they ask for."""
 
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==([^ ;\\]+)(?: *; *([^\\]+?))?\s*\\?$", re.MULTILINE)
 
@@ -48,8 +48,7 @@ def unmet(distribution: Distribution, versions: dict[str, str]) -> list[str]:
         found = versions.get(canonicalize_name(requirement.name))
         if found is not None and requirement.specifier.contains(found, prereleases=True):
             continue
-        if (name, text) not in MISMATCHES_ALLOWED:
-            problems.append(f"{name} needs {requirement.name}{requirement.specifier}, here is {found or 'none'}")
+        problems.append(f"{name} needs {requirement.name}{requirement.specifier}, here is {found or 'none'}")
     return problems
 
 
@@ -67,7 +66,7 @@ def main(lock: Path) -> int:
         f"{name} is installed but not in {lock.name}: remove .venv and run 'make setup'"
         for name in sorted(versions.keys() - pins.keys() - OUTSIDE)
     ]
-    for name in sorted(installed.keys() - OUTSIDE):
+    for name in sorted(installed.keys() - OUTSIDE - INSTALLED_BARE):
         problems += unmet(installed[name], versions)
     for problem in problems:
         sys.stderr.write(f"setup: {problem}\n")
