@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from proxy.dialects.base import Call
     from proxy.identities import Identity
     from proxy.ledger.api import Hold, Settlement
+    from proxy.ledger.payment_api import Tender
     from proxy.operations import Operation
+    from proxy.payments.api import Presented, Price
     from proxy.policy.rules import Policy
     from proxy.pricing.quote import Quote
     from proxy.routes import Route
@@ -249,8 +251,14 @@ class Exchange:
     """How the hold ended, written with it: what was charged and what it cost at list."""
     route: Route | None = None
     usage: Usage | None = None
+    presented: Presented | None = field(default=None, repr=False)
+    """The payment that came with the request, not yet looked into. Written by `identity`."""
     payment_proof: str | None = field(default=None, repr=False)
-    """Digest of the proof of payment that pays for it, written by the rail that took the proof; None: none does."""
+    """Digest of the proof of payment that pays for it, written by `identity`; None: none does. A balance is none."""
+    price: Price | None = None
+    """What a payer pays at most. Written by `challenge`."""
+    tender: Tender | None = field(default=None, repr=False)
+    """What a payer pays with, in order as far as can be seen without asking anybody. Written by `challenge`."""
     repeated: bool = False
     """Answered with the answer of an identical exchange: nobody was called, nothing was charged. Written by `dedup`."""
 

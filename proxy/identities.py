@@ -15,6 +15,8 @@ class IdentityKind(Enum):
     """No key of ours, but the client's own provider key on captured traffic: the listener's default team answers."""
     ANONYMOUS = "anonymous"
     """Nobody, on loopback: only models marked open are reachable."""
+    PAYER = "payer"
+    """Nobody we know, who pays for each request: by proof, from a prepaid balance, or not yet."""
 
 
 @dataclass(frozen=True, slots=True)

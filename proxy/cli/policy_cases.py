@@ -15,8 +15,9 @@ from pydantic import BeforeValidator, Field, ValidationError
 from proxy.cli import opening
 from proxy.client_addresses import Address, parse
 from proxy.config.problems import ConfigProblems, Marks, Problem, near, problems_of
-from proxy.config.schema import Generation, Strict
+from proxy.config.schema import Generation
 from proxy.config.source import read_document
+from proxy.config.strict import Strict
 from proxy.errors import CODES
 from proxy.identities import Identity, IdentityKind
 from proxy.keys import KeyStore, UnknownKey

@@ -17,6 +17,7 @@ from proxy.config.listeners import build_listeners
 from proxy.config.model_entries import ModelsFile
 from proxy.config.models import build_models
 from proxy.config.partners import check_partners
+from proxy.config.payments import build_payments
 from proxy.config.policies import CaptureFile, LimitsFile, TeamsFile, TiersFile
 from proxy.config.problems import ConfigProblems, Marks, Problem, problems_of
 from proxy.config.problems import Path as KeyPath
@@ -79,13 +80,21 @@ def _is_upstream_key(path: KeyPath) -> bool:
     return len(path) == 3 and path[0] == "upstreams" and path[2] == "key"
 
 
+_RPC: Final = ("payments", "x402", "rpc")
+_PAYMENT_SECRETS: Final[frozenset[KeyPath]] = frozenset({
+    ("payments", "secret"), ("payments", "lightning", "credential"), ("payments", "x402", "signer_key"),
+})  # fmt: skip
+
+
 def _is_secret(path: KeyPath) -> bool:
-    """Where `file:PATH` is read: upstream keys and headers, listener tokens, plugin settings, encryption keys."""
+    """Where `file:PATH` is read: keys, tokens and credentials of all kinds, settings of plugins."""
     if path[:1] == ("chain",) or _is_upstream_key(path):
         return True
     if len(path) == 4 and path[0] == "upstreams" and path[2] == "headers":
         return True
-    return path[:2] == ("byo", "keys") or (len(path) == 3 and path[0] == "listeners" and path[2] == "token")
+    if path[:2] == ("byo", "keys") or (len(path) == 3 and path[0] == "listeners" and path[2] == "token"):
+        return True
+    return path in _PAYMENT_SECRETS or path[:3] in (("payments", "x402", "facilitator_headers"), _RPC)
 
 
 def load_generation(
@@ -180,6 +189,7 @@ def _assemble(
         catalogue=catalogue.known,
         owner=models.model.owned_by,
         default_rate=catalogue.default_rate,
+        payments=build_payments(file.payments, marks.below("payments"), problems, tiers=tiers.model.tiers, root=root),
         byo=build_byo(file.byo, marks.below("byo"), problems, entries=file.upstreams, upstreams=upstreams),
         chain_marks=chain_marks,
     )

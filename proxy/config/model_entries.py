@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from proxy.config.policies import Count, Name, Rate
-from proxy.config.schema import Strict
+from proxy.config.strict import Strict
 
 BANDS_MAX: Final = 8
 Capability = Literal["tools", "vision", "json_schema", "streaming"]

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from proxy.config.rules import RulesEntry
-from proxy.config.schema import Port, Strict
+from proxy.config.schema import Port
+from proxy.config.strict import Strict
 from proxy.pricing.money import nano_from_usd
 from proxy.pricing.rates import parse_rate
 

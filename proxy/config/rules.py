@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field
 
-from proxy.config.schema import Strict
+from proxy.config.strict import Strict
 
 ITEMS_MAX: Final = 1000
 """Entries of one list of models or paths."""

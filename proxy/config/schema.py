@@ -12,24 +12,21 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from proxy.catalogue import Model
+from proxy.config.payment_entries import PaymentsEntry
 from proxy.config.problems import Marks
+from proxy.config.strict import Strict
 from proxy.identities import CapSetting
 from proxy.operations import Operation
+from proxy.payments.settings import Payments
 from proxy.policy.rules import Policy, ScopedRules
 from proxy.pricing.rates import Rates
 from proxy.upstreams.api import Upstream
 
 Seconds = Annotated[float, Field(gt=0)]
 Port = Annotated[int, Field(ge=0, le=65535)]
-
-
-class Strict(BaseModel):
-    """A piece of a file: unknown keys refused, values frozen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class CertificateEntry(Strict):
@@ -189,6 +186,9 @@ class ConfigFile(Strict):
         default_factory=dict, description="Revenue-share partners by name, for 'tollway partners statement'."
     )
     byo: ByoEntry = Field(default=ByoEntry(), repr=False, description="Customers' own upstream keys.")
+    payments: PaymentsEntry = Field(
+        default=PaymentsEntry(), repr=False, description="Getting paid for each request, without accounts."
+    )
     policies: str = Field(default="policies", description="Folder of the other files.")
     state: str = Field(default="var", description="Folder of the ledger, CA and logs.")
     time_zone: str = Field(default="UTC", description="IANA name; windows of caps begin at its midnight.")
@@ -342,6 +342,8 @@ class Generation:
     """Every model by every name with all its candidates, available or not: list prices for callers' own keys."""
     organisation_rules: dict[str, ScopedRules] = field(default_factory=dict)
     byo: Byo = field(default_factory=Byo)
+    payments: Payments | None = field(default=None, repr=False)
+    """None: no rail is on, and nobody is asked to pay."""
     owner: str = "tollway"
     """`owned_by` of the models that we list."""
     default_rate: Rates | None = None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from proxy.ledger.payment_api import Lease, StoredAnswer, Tender
 from proxy.pricing.money import ZERO, Nano
 from proxy.usage import Usage
 
@@ -127,6 +128,8 @@ class HoldRequest:
     """The part of `charged` that is input: all that a purse pays where a process died with the answer under way."""
     price_source: str = ""
     """Where the prices come from, with their date."""
+    tender: Tender | None = None
+    """A proof of payment, leased with the hold, or a balance held from; None: an account answers for it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -144,6 +147,10 @@ class Hold:
     """Ids of the counters it counts in; the ledger's own."""
     purse_id: int | None = None
     """Id of the purse that pays; the ledger's own."""
+    lease: Lease | None = None
+    """Of the tender's proof, where there is one."""
+    balance: int | None = None
+    """Row of the balance that the tender is held from."""
 
 
 @dataclass(slots=True, eq=False)
@@ -186,6 +193,8 @@ class Settlement:
     paid: Nano | None = None
     """What the purse pays, at most what was held; None: what is charged. Less where the full hold counts against
     caps because nobody knows the usage, while a prepaid balance pays what was counted."""
+    tendered: int = 0
+    """What a tender's balance pays, in its unit, at most what was held."""
 
 
 class Ledger(Protocol):
@@ -204,8 +213,11 @@ class Ledger(Protocol):
         """Durably note that an upstream is about to be called. Call before sending the first byte to it."""
         ...
 
-    async def commit(self, hold: Hold) -> None:
-        """Durably note that the answer is about to go out. For holds that a proof of payment stands behind."""
+    async def commit(self, hold: Hold, answer: StoredAnswer | None = None) -> None:
+        """Durably note that the answer is about to go out, burn the tender's proof and keep `answer` for it.
+
+        Raises LeaseLost; then nothing may go out.
+        """
         ...
 
     def settle(self, hold: Hold, settlement: Settlement) -> None:
