@@ -20,6 +20,7 @@ _FIELD: Final = re.compile(r"([^:\r\n]+):([^\r\n]*)\r\n")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 _LINE: Final = re.compile(rf"{_NAME} [\x21-\x7e]+")
 _LENGTH: Final = re.compile(r"[0-9]{1,18}")
+_L402: Final = re.compile(r"(?:L402|LSAT) +([\x21-\x7e]+)", re.IGNORECASE)
 
 SINGLE: Final = ("host", "authorization", "x-api-key", "api-key", "x-goog-api-key", "proxy-authorization")
 """Fields that name the target or the payer: two of them are read differently by different parties."""
@@ -95,9 +96,17 @@ def parse(raw: bytes, count_max: int) -> Head:
 def single(headers: Headers) -> Refusal | None:
     """A refusal if a field that may stand once stands twice."""
     for name in SINGLE:
-        if name in headers and len(headers.getall(name)) > 1:
+        if name in headers and len(values := headers.getall(name)) > 1 and not _same_l402(name, values):
             return Refusal("invalid_header", f"The header {name} is given more than once.")
     return None
+
+
+def _same_l402(name: str, values: list[str]) -> bool:
+    """Aperture's client sends one credential twice, under the old name of its scheme and the new one."""
+    if name != "authorization":
+        return False
+    tokens = [_L402.fullmatch(value) for value in values]
+    return tokens[0] is not None and all(token is not None and token[1] == tokens[0][1] for token in tokens)
 
 
 def _frame(head: Head) -> None:

@@ -200,3 +200,25 @@ def test_http2_authority_becomes_host() -> None:
     assert head.refusal is None
     assert head.headers["host"] == "h"
     assert (head.method, head.target) == ("GET", "/x")
+
+
+@pytest.mark.parametrize(
+    ("values", "accepted"),
+    [
+        ((b"LSAT m:p", b"L402 m:p"), True),
+        ((b"l402  m:p", b"LSAT m:p"), True),
+        ((b"L402 m:p", b"L402 m:p"), True),
+        ((b"LSAT m:p", b"L402 m:q"), False),
+        ((b"Bearer m:p", b"L402 m:p"), False),
+        ((b"L402 m:p", b"m:p"), False),
+        ((b"L402 m:p", b"L402 m:p, L402 m:q"), False),
+        ((b"Bearer m", b"Bearer m"), False),
+    ],
+)
+def test_authorization_stands_twice_only_with_one_l402_token(values: tuple[bytes, bytes], accepted: bool) -> None:
+    """Over HTTP/1 and HTTP/2 alike."""
+    head = parse(LINE + HOST + b"".join(b"Authorization: %b\r\n" % value for value in values), 100)
+    fields = [(b":method", b"GET"), (b":path", b"/"), (b":authority", b"h")]
+    head2 = from_fields([*fields, *((b"authorization", value) for value in values)], 100)
+    for parsed in (head, head2):
+        assert (parsed.refusal is None) is accepted

@@ -435,3 +435,14 @@ async def test_admin_listener_is_told_apart(confdir: Path) -> None:
             client = await engine.connect(name)
             seen = (await client.ask(GET)).json
             assert (seen["listener"], seen["kind"]) == (name, kind)
+
+
+async def test_one_l402_credential_may_come_under_both_names(confdir: Path) -> None:
+    """Aperture's client sends two Authorization lines, LSAT and L402, with one token; two tokens are refused."""
+    request = b"GET / HTTP/1.1\r\nHost: h\r\nAuthorization: LSAT m:%b\r\nAuthorization: L402 m:p\r\n\r\n"
+    async with running(confdir) as engine:
+        client = await engine.connect()
+        seen = (await client.ask(request % b"p")).json["headers"]
+        assert [value for name, value in seen if name == "Authorization"] == ["LSAT m:p", "L402 m:p"]
+        refused = await client.ask(request % b"q")
+        assert (refused.status, refused.json["error"]["code"]) == (400, "invalid_header")
