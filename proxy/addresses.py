@@ -41,12 +41,12 @@ class NotPublic(OSError):
     """A target that is not wholly public; the message names no address."""
 
 
-async def resolve_public(host: str, port: int) -> list[Address]:
-    """All addresses of a customer's name, each of them public and without a zone: one that is not spoils the name.
+async def resolve_public(host: str, port: int, *, threads: ThreadPoolExecutor = _customers_lookups) -> list[Address]:
+    """All addresses of a name, each of them public and without a zone: one that is not spoils the name.
 
     Raises NotPublic, and what `resolve` raises.
     """
-    found = await resolve(host, port, threads=_customers_lookups)
+    found = await resolve(host, port, threads=threads)
     if not found or not all(is_public(address) and _zone(address) is None for address in found):
         raise NotPublic(f"{host} is not a public address")
     return found
