@@ -84,6 +84,6 @@ def match_path(captured: CapturedHost, path: str) -> tuple[Operation, str | None
         if MODEL not in template:
             if template == path:
                 return operation, None
-        elif (model := Template(template).model(path)) is not None:
+        elif (model := Template(template).value(path)) is not None:
             return operation, model
     return None

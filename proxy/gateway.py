@@ -23,6 +23,7 @@ from proxy.config.schema import Generation
 from proxy.connect_policy import CapturePolicy
 from proxy.driver import Driver, DriverLimits
 from proxy.endpoints import admin, bridge, credit, public
+from proxy.endpoints.bodies import body_bytes_max_of
 from proxy.endpoints.browsers import refuse_pages
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Finish, ListenerKind, Response
@@ -33,7 +34,7 @@ from proxy.listeners.api import Arrival
 from proxy.listeners.mitm.engine import MitmEngine
 from proxy.operation_table import KnownPath, OperationTable
 from proxy.operations import BY_NAME, LOCAL, PLAIN, WEBSOCKET, Operation, Target
-from proxy.paths import MODEL, is_template
+from proxy.paths import ID, is_endpoint
 from proxy.plugin import Next, Plugin
 from proxy.prepaid import purses_of
 from proxy.reload import Reloader
@@ -93,15 +94,22 @@ def build_plugins(generation: Generation, services: Any) -> list[Plugin[Any]]:
 def endpoints_of(plugins: Iterable[Plugin[Any]]) -> Iterator[KnownPath]:
     """The paths of the plugins' own endpoints, as the operation table knows them. Raises StartError."""
     methods: dict[str, set[str]] = {}
+    bodies: dict[str, int] = {}
     for plugin in plugins:
         router = plugin.router()
         for route in router.routes if router is not None else ():
-            if not isinstance(route, APIRoute) or not is_template(route.path) or MODEL in route.path:
+            if not isinstance(route, APIRoute) or not is_endpoint(route.path):
                 path = getattr(route, "path", route)
-                raise StartError(f"plugin '{plugin.name}': its endpoint {path!r} is not a plain lower-case path")
+                raise StartError(
+                    f"plugin '{plugin.name}': its endpoint {path!r} is not a plain lower-case path, with {ID} in it "
+                    "once at most"
+                )
             methods.setdefault(route.path, set()).update(route.methods or ())
+            bodies[route.path] = max(bodies.get(route.path, 0), body_bytes_max_of(route))
     for path, answered in methods.items():
-        yield KnownPath(path, LOCAL, tuple(sorted(answered)))
+        longest = bodies[path]
+        operation = LOCAL if longest == LOCAL.body_bytes_max else replace(LOCAL, body_bytes_max=longest)
+        yield KnownPath(path, operation, tuple(sorted(answered)))
 
 
 class Gateway:

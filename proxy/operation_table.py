@@ -15,7 +15,7 @@ from proxy.config.schema import CapturedHost
 from proxy.errors import Refusal
 from proxy.exchange import ListenerKind
 from proxy.operations import CHAT, EMBEDDINGS, LOCAL, MESSAGES, MODELS, PREFLIGHT, RESPONSES, UNMETERED, Operation
-from proxy.paths import MODEL, Template, TooDeep, foldings, is_malformed
+from proxy.paths import ID, MODEL, Template, TooDeep, foldings, is_malformed
 
 _READ: Final = ("GET", "HEAD")
 _POST: Final = ("POST",)
@@ -131,11 +131,11 @@ class _Entry:
         self.operation = known.operation
         self.methods = known.methods
         self.resolution = Resolution(known.operation)
-        self.template = Template(known.template) if MODEL in known.template else None
+        self.template = Template(known.template) if MODEL in known.template or ID in known.template else None
 
 
 class _Paths:
-    """The paths of one listener kind or one captured host: one dict lookup for those without a model."""
+    """The paths of one listener kind or one captured host: one dict lookup for those without a model or an id."""
 
     def __init__(self, known: Iterable[KnownPath]) -> None:
         self._exact: dict[str, _Entry] = {}
@@ -149,14 +149,14 @@ class _Paths:
         self.listed = ", ".join(self._exact)
 
     def find(self, path: str) -> tuple[_Entry | None, str | None]:
-        """The entry for exactly this spelling, and the model it names."""
+        """The entry for exactly this spelling, and the model it names; an id is for its endpoint to read."""
         entry = self._exact.get(path)
         if entry is not None:
             return entry, None
         if not _is_reserved(path):
             for entry in self._templates:
-                if entry.template is not None and (model := entry.template.model(path)) is not None:
-                    return entry, model
+                if entry.template is not None and (value := entry.template.value(path)) is not None:
+                    return entry, value if entry.template.names_model else None
         return None, None
 
     def resembles(self, path: str) -> bool:

@@ -1,4 +1,4 @@
-"""Paths as clients spell them: templates with a model in them, and what a spelling would normalise to.
+"""Paths as clients spell them: templates with a model or an id in them, and what a spelling would normalise to.
 
 A provider, or something in front of it, may decode, fold or clean a path before it looks at it. A spelling that
 any of them could take for a path that costs money must not pass as another path, so `foldings` applies every
@@ -13,6 +13,8 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 MODEL: Final = "{model}"
+ID: Final = "{id}"
+"""One segment, of an endpoint of ours: the public id of something."""
 PATH_CHARS_MAX: Final = 4096
 """A longer path is refused before it is looked at."""
 DECODE_ROUNDS_MAX: Final = 16
@@ -21,6 +23,7 @@ DECODE_ROUNDS_MAX: Final = 16
 _SEGMENT = r"[A-Za-z0-9._~@:+-]+"
 _TEMPLATE = re.compile(r"(?:/(?:[a-z0-9._~-]+|\{model\}))+")
 _MODEL = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*")
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MALFORMED = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _CUT = re.compile(r"[?#\x00].*", re.DOTALL)
 _DROPPED = re.compile(r"[\x01-\x20\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]")
@@ -33,6 +36,16 @@ def is_template(text: str) -> bool:
     if not _TEMPLATE.fullmatch(text) or text.count(MODEL) > 1:
         return False
     return not any(segment.strip(".") == "" for segment in text[1:].split("/"))
+
+
+def is_endpoint(text: str) -> bool:
+    """Whether `text` is a path that an endpoint of ours may have: canonical, no model in it, at most one {id}."""
+    return MODEL not in text and text.count(ID) <= 1 and is_template(text.replace(ID, "id"))
+
+
+def is_id(text: str) -> bool:
+    """Whether `text` can stand for {id}: one segment of letters, digits, `_` and `-`, nothing encoded."""
+    return _ID.fullmatch(text) is not None
 
 
 def is_model(text: str) -> bool:
@@ -106,21 +119,23 @@ def _joined(segments: list[str], *, climb: bool) -> str:
 
 
 class Template:
-    """A path with a model in it: /openai/deployments/{model}/chat/completions"""
+    """A path with a model or an id in it: /openai/deployments/{model}/chat/completions, /v1/payments/{id}"""
 
-    __slots__ = ("_before", "_behind", "text")
+    __slots__ = ("_before", "_behind", "names_model", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._before, _, self._behind = text.partition(MODEL)
+        self.names_model = MODEL in text
+        self._before, _, self._behind = text.partition(MODEL if self.names_model else ID)
 
-    def model(self, path: str) -> str | None:
-        """The model in `path`, None where the path does not fit or its model is not spelled plainly."""
+    def value(self, path: str) -> str | None:
+        """The model or id in `path`, None where the path does not fit or it is not spelled plainly."""
         between = self.between(path)
-        return between if between is not None and is_model(between) else None
+        plain = is_model if self.names_model else is_id
+        return between if between is not None and plain(between) else None
 
     def between(self, path: str) -> str | None:
-        """Whatever stands at the model's place, None where the rest does not fit or nothing stands there."""
+        """Whatever stands at the model's or id's place, None where the rest does not fit or nothing stands there."""
         before, behind = self._before, self._behind
         if len(path) <= len(before) + len(behind) or not path.startswith(before) or not path.endswith(behind):
             return None

@@ -81,6 +81,26 @@ def test_endpoint_of_a_plugin_is_known_to_the_operation_table() -> None:
     assert table.resolve("GET", "/v1/hello", None, ListenerKind.REVERSE).operation is LOCAL
 
 
+def test_endpoint_of_a_plugin_may_take_a_longer_body() -> None:
+    """What its route says of itself; every other one takes what all endpoints take."""
+    from fastapi import APIRouter
+
+    from proxy.endpoints.bodies import body_bytes_max
+
+    class WithLongBody:
+        name = "long"
+
+        def router(self) -> APIRouter:
+            routes = APIRouter()
+            routes.post("/v1/long", openapi_extra=body_bytes_max(1 << 20))(lambda: None)
+            routes.get("/v1/{id}/long")(lambda id: {})  # noqa: A006
+            return routes
+
+    known = {path.template: path for path in endpoints_of([WithLongBody()])}  # type: ignore[list-item]
+    assert known["/v1/long"].operation.body_bytes_max == 1 << 20
+    assert known["/v1/{id}/long"].operation is LOCAL
+
+
 def test_endpoint_with_an_odd_path_stops_the_start() -> None:
     """What the table could not guard is not served."""
     with pytest.raises(StartError, match="hello"):

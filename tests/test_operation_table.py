@@ -135,6 +135,39 @@ def test_endpoints_of_plugins_join_the_reverse_listeners() -> None:
     assert refused.value.code == "invalid_path"
 
 
+ENDPOINTS = OperationTable(
+    [KnownPath("/v1/payments/{id}", LOCAL, ("GET",)), KnownPath("/v1/payments/refund", LOCAL, ("POST",))]
+)
+
+
+def test_an_endpoint_may_have_an_id_in_its_path() -> None:
+    """It names no model; a plain endpoint beside it stays what it is."""
+    assert ENDPOINTS.resolve("GET", "/v1/payments/pay_0a1b", None, REVERSE) == Resolution(LOCAL)
+    assert ENDPOINTS.resolve("POST", "/v1/payments/refund", None, REVERSE) == Resolution(LOCAL)
+    with pytest.raises(Refusal) as refused:
+        ENDPOINTS.resolve("GET", "/v1/payments/refund", None, REVERSE)
+    assert refused.value.code == "method_not_allowed"
+    with pytest.raises(Refusal) as refused:
+        ENDPOINTS.resolve("GET", "/v1/payments", None, REVERSE)
+    assert refused.value.code == "not_found"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/payments/pay_1/", "/v1/payments/%70ay_1", "/v1/payments/a%2fb", "/v1/payments//pay_1",
+        "/v1/Payments/pay_1", "/v1/payments/a.b", "/v1/payments/a/b", "/v1/x/../payments/pay_1",
+        "/v1/payments/pay_1%00", "/v1/payments/..;/x/y",
+        "/v1\\payments\\pay_1", "/v1/payments/" + "a" * 65,
+    ],
+)  # fmt: skip
+def test_an_id_is_spelled_plainly(path: str) -> None:
+    """As strictly as a model, and one segment only."""
+    with pytest.raises(Refusal) as refused:
+        ENDPOINTS.resolve("GET", path, None, REVERSE)
+    assert refused.value.code == "invalid_path"
+
+
 def test_tables_of_captured_hosts_are_made_once_each() -> None:
     """And two hosts never share one."""
     table = OperationTable()

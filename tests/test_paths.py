@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.paths import PATH_CHARS_MAX, Template, TooDeep, foldings, is_model, is_template
+from proxy.paths import PATH_CHARS_MAX, Template, TooDeep, foldings, is_endpoint, is_id, is_model, is_template
 
 
 @pytest.mark.parametrize("text", ["/v1/chat/completions", "/openai/deployments/{model}/chat/completions", "/{model}"])
@@ -26,15 +26,39 @@ def test_other_templates_are_refused(text: str) -> None:
 @pytest.mark.parametrize("name", ["gpt-4o", "meta-llama/Llama-3.3-70B", "a:free", "@cf/x", "ft:gpt:org::id"])
 def test_models_may_have_a_vendor(name: str) -> None:
     """One segment or more."""
-    assert Template("/v1/chat/completions/{model}").model(f"/v1/chat/completions/{name}") == name
-    assert Template("/d/{model}/chat").model(f"/d/{name}/chat") == name
+    assert Template("/v1/chat/completions/{model}").value(f"/v1/chat/completions/{name}") == name
+    assert Template("/d/{model}/chat").value(f"/d/{name}/chat") == name
 
 
 @pytest.mark.parametrize("name", ["", "/a", "a/", "a//b", ".", "..", "a/../b", "a%2fb", "a b", "a;b", "a\\b", "ä"])
 def test_what_is_not_plainly_a_model_is_none(name: str) -> None:
     """Nothing encoded, no empty or dot segment."""
     assert not is_model(name)
-    assert Template("/d/{model}/chat").model(f"/d/{name}/chat") is None
+    assert Template("/d/{model}/chat").value(f"/d/{name}/chat") is None
+
+
+@pytest.mark.parametrize("text", ["/v1/balance", "/v1/payments/{id}", "/.well-known/l402", "/v1/a/{id}/b"])
+def test_paths_that_an_endpoint_may_have(text: str) -> None:
+    """Canonical, with at most one id."""
+    assert is_endpoint(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["/v1/{id}/{id}", "/v1/{model}", "/v1/x{ID}", "/v1/{name}", "/V1/{id}", "/v1//{id}", "/v1/{id}/", "{id}"]
+)
+def test_paths_that_no_endpoint_may_have(text: str) -> None:
+    """No other parameter, no model, nothing that is not canonical."""
+    assert not is_endpoint(text)
+
+
+def test_an_id_is_one_plain_segment() -> None:
+    """Nothing encoded, no slash, no dot, bounded."""
+    template = Template("/v1/payments/{id}")
+    assert template.value("/v1/payments/pay_0aF-9") == "pay_0aF-9"
+    for other in ("", "a/b", "a.b", "..", "%41", "a%2fb", "ä", "a b", "a;b", "a" * 65):
+        assert not is_id(other)
+        assert template.value(f"/v1/payments/{other}") is None
+    assert not is_template("/v1/payments/{id}")
 
 
 def test_a_template_needs_something_at_the_models_place() -> None:

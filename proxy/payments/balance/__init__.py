@@ -1,0 +1,1 @@
+"""Prepaid balances behind `bal_` tokens."""
