@@ -48,7 +48,8 @@ class KeyLimitPlugin(Plugin[KeyLimitSettings]):
     Tokens a minute: no quote is known yet, so the body's bytes / `bytes_per_token` and the output limit for every
     choice, at most the context window, are taken on the way in; the usage replaces them when the exchange ends.
     A caller who is not known by a key of ours is counted by address in place of key and user; one who is not known
-    at all has no team either, and is counted for what is priced only.
+    at all has no team either, and is counted for what is priced only. Who pays for each request is `payer_limit`'s;
+    their team's limits count here, for what comes with a payment, where teams.yaml has that team.
     """
 
     name = "key_limit"
@@ -106,6 +107,10 @@ class KeyLimitPlugin(Plugin[KeyLimitSettings]):
                 ("user", counters.user, f"{team}/{identity.user}", self._user),
                 of_team,
             )
+        if identity.kind is IdentityKind.PAYER:
+            # What comes without a payment must not use up what those share who do pay.
+            counted = exchange.presented is not None and team in exchange.generation.teams
+            return (of_team,) if counted else ()
         of_address = ("key", counters.key, f"{identity.key_id}/{team}/{exchange.origin.peer}", of_key)
         return (of_address,) if identity.kind is IdentityKind.ANONYMOUS else (of_address, of_team)
 

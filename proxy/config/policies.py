@@ -65,6 +65,24 @@ class ScopeEntry(Strict):
     streams: Count | None = Field(default=None, description="Exchanges under way at once.")
 
 
+class PayersEntry(Strict):
+    """Limits by address for callers without a key, where payments are on; null: not limited."""
+
+    free: BucketEntry | None = Field(
+        default=BucketEntry(per_minute=60, burst=60, burst_seconds=60),
+        description="Requests to endpoints of our own without a payment.",
+    )
+    invoice: BucketEntry | None = Field(
+        default=BucketEntry(per_minute=30, burst=30, burst_seconds=60),
+        description="Requests for something priced without a payment: they are answered 402.",
+    )
+    paid: BucketEntry | None = Field(
+        default=BucketEntry(per_minute=60, burst=60, burst_seconds=60),
+        description="Requests that come with a payment or from a balance.",
+    )
+    streams: Count | None = Field(default=5, description="Priced exchanges under way at once.")
+
+
 class LimitsFile(Strict):
     """policies/limits.yaml"""
 
@@ -72,6 +90,7 @@ class LimitsFile(Strict):
     key: ScopeEntry = Field(default=ScopeEntry(), description="By key; a tier may say otherwise.")
     user: ScopeEntry = Field(default=ScopeEntry(), description="All keys of one user.")
     team: ScopeEntry = Field(default=ScopeEntry(), description="All keys of one team.")
+    payers: PayersEntry = Field(default=PayersEntry(), description="By address, for callers who pay for each request.")
     total_streams: Count = Field(description="Exchanges under way at once, all together.")
 
 

@@ -265,6 +265,20 @@ class ScopeLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class PayerLimits:
+    """Limits by address for callers without a key of ours, where payments are on; None: not limited."""
+
+    free: Bucket | None = Bucket(60, 60, 60)
+    """Endpoints of ours without a payment."""
+    invoice: Bucket | None = Bucket(30, 30, 60)
+    """Priced requests without a payment: answered 402."""
+    paid: Bucket | None = Bucket(60, 60, 60)
+    """Whatever comes with a payment, or a balance."""
+    streams: int | None = 5
+    """Priced exchanges under way at once."""
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """policies/limits.yaml, and by tier policies/tiers.yaml."""
 
@@ -275,6 +289,7 @@ class Limits:
     total_streams: int
     tiers: dict[str, ScopeLimits] = field(default_factory=dict)
     """A tier's own limits by key, in place of `key`."""
+    payers: PayerLimits = PayerLimits()
 
 
 @dataclass(frozen=True, slots=True)

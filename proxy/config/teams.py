@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from proxy.config.policies import BucketEntry, CapEntry, LimitsFile, OrganisationEntry, ScopeEntry, TeamEntry, TierEntry
+from proxy.config.policies import (
+    BucketEntry,
+    CapEntry,
+    LimitsFile,
+    OrganisationEntry,
+    PayersEntry,
+    ScopeEntry,
+    TeamEntry,
+    TierEntry,
+)
 from proxy.config.problems import Marks, Problem, near
 from proxy.config.rule_building import RuleBuilder
-from proxy.config.schema import Bucket, Limits, ScopeLimits, Team
+from proxy.config.schema import Bucket, Limits, PayerLimits, ScopeLimits, Team
 from proxy.identities import CapSetting
 from proxy.policy.rules import ScopedRules
 
@@ -22,7 +31,12 @@ def build_limits(file: LimitsFile, tiers: Mapping[str, TierEntry]) -> Limits:
         team=_scope(file.team),
         total_streams=file.total_streams,
         tiers={name: _over(key, entry) for name, entry in tiers.items()},
+        payers=_payers(file.payers),
     )
+
+
+def _payers(entry: PayersEntry) -> PayerLimits:
+    return PayerLimits(_bucket(entry.free), _bucket(entry.invoice), _bucket(entry.paid), entry.streams)
 
 
 def _scope(entry: ScopeEntry) -> ScopeLimits:

@@ -15,6 +15,7 @@ from proxy.errors import Refusal
 from proxy.exchange import Exchange, Finish
 from proxy.identities import Identity, IdentityKind
 from proxy.operations import LOCAL, MODELS
+from proxy.payments.api import Credential, Presented
 from proxy.state import Counters
 from proxy.usage import Usage
 from tests.support.fakes import FakeClock, Rest, exchange, generation, identity, model, origin
@@ -271,3 +272,31 @@ async def test_tokens_of_a_model_without_a_known_context_count() -> None:
     seen.model = model(context_tokens=0)
     await world.plugin(seen, Rest())
     assert (await world.refusal(output=900)).code == "rate_limited"
+
+
+PAYER = identity(kind=IdentityKind.PAYER, key_id="payer", team="default")
+PAYMENT = Presented(Credential.L402, "macaroon:preimage", "0" * 64)
+
+
+async def test_payers_share_their_teams_limits_and_no_others() -> None:
+    """By address they are limited elsewhere; what comes without a payment uses nothing up that payers share."""
+    world = World(key=ONE, user=ONE, team=ONE)
+    for _ in range(3):
+        await world.send(PAYER)
+    paid = world.exchange(PAYER)
+    paid.presented = PAYMENT
+    await world.plugin(paid, Rest())
+
+    again = world.exchange(PAYER)
+    again.presented = PAYMENT
+    with pytest.raises(Refusal, match="Your team "):
+        await world.plugin(again, Rest())
+
+
+async def test_payers_of_no_team_in_the_file_share_nothing() -> None:
+    """Who does not name them in teams.yaml sets them no common limit."""
+    world = World(key=ONE, user=ONE, team=ONE)
+    for _ in range(3):
+        seen = world.exchange(replace(PAYER, team="payers"))
+        seen.presented = PAYMENT
+        await world.plugin(seen, Rest())

@@ -21,6 +21,7 @@ from proxy.chain import PRICED_FACTS, ChainError, check, compose
 from proxy.dialects import DIALECTS
 from proxy.exchange import Exchange, Finish, Response
 from proxy.ledger.api import Attempt, Hold, HoldRequest
+from proxy.payments.settings import Payments
 from proxy.plugin import Plugin, PluginSettings, Stage
 from proxy.policy.rules import NO_RULES
 from proxy.pricing.money import Nano
@@ -42,6 +43,8 @@ ANSWER = (
     b'{"id":"c","object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":'
     b'"CANARY-ANSWER"},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":1,"total_tokens":10}}'
 )
+FOR_PAYERS = frozenset({"payer_limit"})
+"""Plugins that do nothing at all where nobody is asked to pay."""
 FACTS = {field.name for field in fields(Exchange)}
 
 
@@ -74,7 +77,7 @@ class Bench:
     def __init__(self, name: str, folder: Path) -> None:
         self.clock, self.log, self.ledger = FakeClock(), Log(), MemoryLedger()
         self.counters = Counters(self.clock)
-        self.generation = replace(generation(), root=folder)
+        self.generation = replace(generation(), root=folder, payments=Payments() if name in FOR_PAYERS else None)
         self.services: Any = SimpleNamespace(
             clock=self.clock,
             log=self.log,
@@ -146,7 +149,7 @@ def test_the_chain_of_all_of_them_stands() -> None:
     """Those that the shipped configuration names are there, and their facts fit."""
     assert {
         "audit", "byo", "catalogue", "conceal", "cors", "cost_preview", "dedup", "identity", "ip_limit", "key_limit",
-        "metering", "pricing", "routing", "spend_caps", "team_policy", "content_rules",
+        "metering", "payer_limit", "pricing", "routing", "spend_caps", "team_policy", "content_rules",
     } <= set(NAMES)  # fmt: skip
     check([_bare(discovery.find(name)) for name in NAMES])
 
