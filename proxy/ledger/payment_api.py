@@ -89,7 +89,10 @@ class Lease:
     settled: bool
     """Nothing outside is left to be asked: by an earlier lease, or by the proof itself."""
     receipt: Receipt | None = None
-    """How it was settled, where it was."""
+    """How it was settled, where it was. Its ecash is with `ecash_of`."""
+    asked: bool = True
+    """Outside may have been asked for the money: then the end of the hold does not free the proof, the word of whoever
+    asked does. Who knows that nobody was asked says False before the hold ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,12 +174,16 @@ class Payment:
     use_until_ms: int
     created_ms: int
     changed_ms: int
+    balance: int | None = None
+    """Row of the balance that it was put on."""
 
     @property
     def held(self) -> int:
         """What is settled and not yet spoken for."""
+        if self.state is not PaymentState.SETTLED:
+            return 0
         spoken = self.captured + self.credited + self.returned + self.change + self.fee + self.absorbed + self.expired
-        return self.amount - spoken if self.state >= PaymentState.SETTLED else 0
+        return self.amount - spoken
 
 
 class Taken(Enum):
@@ -258,6 +265,10 @@ class BalanceExceeded(LedgerError):
     def __init__(self, state: BalanceState | None) -> None:
         super().__init__("no such balance" if state is None else f"balance {state.row}: {state.left} left")
         self.state = state
+
+
+class BalanceMismatch(LedgerError):
+    """A payment does not fit the balance: other unit, ended, gone, or its digest opened by another payment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,12 +356,15 @@ class PaymentLedger(Protocol):
     async def fund(self, lease: Lease, balance: NewBalance | int) -> BalanceState:
         """SETTLED -> BURNT, its value onto a new balance or a known one (row). The same payment again: same answer.
 
-        Raises LeaseLost.
+        Raises LeaseLost, BalanceMismatch.
         """
         ...
 
     async def refund(self, lease: Lease, balance: NewBalance) -> BalanceState:
-        """SETTLED -> REFUNDED, its value onto a new balance. Raises LeaseLost."""
+        """SETTLED -> REFUNDED, its value onto a new balance. The same payment again: same answer.
+
+        Raises LeaseLost, BalanceMismatch.
+        """
         ...
 
     async def balance(self, digest: bytes) -> BalanceState | None: ...
@@ -366,7 +380,8 @@ class PaymentLedger(Protocol):
         ...
 
     async def ecash_of(self, payment_row: int, *, kept: bool | None) -> tuple[EcashProof, ...]:
-        """What came of a payment: our notes (True), the payer's change (False), or all (None: after a return)."""
+        """What came of a payment: our notes (True), the payer's change (False, once it is burnt), or all that is the
+        payer's (None: everything after a return)."""
         ...
 
     async def wallet(self, mint: str | None = None) -> tuple[EcashProof, ...]:
@@ -374,11 +389,12 @@ class PaymentLedger(Protocol):
         ...
 
     async def export(self, secrets: tuple[str, ...]) -> None:
-        """These notes of ours are handed out and no longer ours."""
+        """These notes of ours are handed out and no longer ours. Raises LedgerError if one of them is not."""
         ...
 
     async def expire_payments(self, now_ms: int) -> int:
-        """End balances past their end, and settled payments that nobody used for a year; says how many."""
+        """End balances past their end, and settled payments that nobody used for a year; says how many. Forgets what
+        never brought anything: invoices and proofs of long ago."""
         ...
 
     async def prune_answers(self, before_ms: int) -> int: ...
