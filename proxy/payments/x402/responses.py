@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import Any, Final
 
 import orjson
@@ -16,6 +17,7 @@ NONCE_USED: Final = "invalid_exact_evm_nonce_already_used"
 INVALID_SIGNATURE: Final = "invalid_exact_evm_payload_signature"
 TRANSACTION_FAILED: Final = "transaction_failed"
 
+_CODE: Final = re.compile(r"[a-z0-9_]{1,80}")
 _SAID: Final = {
     "unsupported_scheme": "Only the scheme 'exact' is taken here.",
     "network_mismatch": "This network, or this asset on it, is not taken here.",
@@ -27,20 +29,21 @@ _SAID: Final = {
     "invalid_exact_evm_payload_authorization_valid_after": "The authorization is not valid yet: mend your clock.",
     INVALID_SIGNATURE: "The signature is not the payer's over this authorization and this token.",
     NONCE_USED: "This authorization has been used.",
-    "invalid_exact_evm_insufficient_balance": "The payer's balance does not cover it.",
+    "invalid_exact_evm_insufficient_balance": "The payer's balance does not cover it, and nothing was taken.",
     "invalid_exact_evm_payload_undeployed_smart_wallet": "The payer's wallet is not deployed.",
     "eip6492_factory_not_allowed": "The payer's wallet is not deployed, and its factory is not known here.",
     "asset_not_deployed_contract": "There is no such token on this network.",
 }
-_NEXT: Final = "Nothing was taken. Ask again without payment, and sign the offer of that 402."
+_NEXT: Final = "Ask again without payment, and sign the offer of that 402."
 
 
 def settlement_failed(reason: str, *, message: str | None = None) -> Refusal:
-    """402 `x402_settlement_failed`: nothing was taken. `reason`: the specification's code, told in `error.reason`.
+    """402 `x402_settlement_failed`. `reason`: the specification's code, told in `error.reason`; `message`: one sentence
+    in place of the code's own.
 
     A code that is not known here comes from a facilitator: it is told on only where it looks like one.
     """
-    said = message or _SAID.get(reason, "The payment could not be settled.")
+    said = message or _SAID.get(reason, "The payment could not be settled, and nothing was taken.")
     return Refusal("x402_settlement_failed", f"{said} {_NEXT}", details={"reason": plain(reason)})
 
 
