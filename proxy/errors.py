@@ -98,6 +98,7 @@ class Refusal(Exception):
         status: int | None = None,
         close: bool = False,
         operator_note: str = "",
+        body: bytes | None = None,
     ) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
@@ -111,9 +112,13 @@ class Refusal(Exception):
         """The connection's framing can no longer be trusted: close it after the answer."""
         self.operator_note = operator_note
         """How to mend it, with names of upstreams or variables: told on loopback, where the caller is the operator."""
+        self.body = body
+        """In the place of the envelope: the offers of a 402, a problem document. None: the envelope."""
 
     def envelope(self, *, dialect: str | None = None, for_operator: bool = False) -> bytes:
         """The JSON body: OpenAI's shape, or Anthropic's for its dialect (`{"type": "error", ...}`)."""
+        if self.body is not None:
+            return self.body
         message = f"{self.message} {self.operator_note}" if for_operator and self.operator_note else self.message
         return error_body(message, CODES[self.code].type, self.code, self.param, self.details, dialect=dialect)
 

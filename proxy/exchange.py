@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from proxy.ledger.api import Hold, Settlement
     from proxy.ledger.payment_api import Tender
     from proxy.operations import Operation
-    from proxy.payments.api import Presented, Price
+    from proxy.payments.api import Ask, Presented
     from proxy.policy.rules import Policy
     from proxy.pricing.quote import Quote
     from proxy.routes import Route
@@ -255,8 +255,10 @@ class Exchange:
     """The payment that came with the request, not yet looked into. Written by `identity`."""
     payment_proof: str | None = field(default=None, repr=False)
     """Digest of the proof of payment that pays for it, written by `identity`; None: none does. A balance is none."""
-    price: Price | None = None
-    """What a payer pays at most. Written by `challenge`."""
+    ask: Ask | None = None
+    """What a payer asks to have priced and served. Written by `challenge`."""
+    paid: bool = False
+    """Its proof of payment is burnt: the answer goes out. Written by `payment`."""
     tender: Tender | None = field(default=None, repr=False)
     """What a payer pays with, in order as far as can be seen without asking anybody. Written by `challenge`."""
     repeated: bool = False

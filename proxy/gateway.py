@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
 from fastapi.routing import APIRoute
@@ -49,6 +49,9 @@ from proxy.upstreams.demo import DemoUpstream
 from proxy.upstreams.health import UpstreamStates
 from proxy.upstreams.probes import Probes
 
+if TYPE_CHECKING:
+    from proxy.payments.rails import Rails
+
 CAPS_WATCH_SECONDS: Final = 5.0
 ADMIN_CLOSE_SECONDS: Final = 1.0
 """What a scrape under way has left once everything else has ended."""
@@ -73,6 +76,7 @@ class Services:
     states: UpstreamStates
     byo: ByoStore
     generation: Generation
+    rails: Rails | None = None
 
 
 def build_plugins(generation: Generation, services: Any) -> list[Plugin[Any]]:
@@ -158,8 +162,10 @@ class Gateway:
         self.byo = ByoStore(database, self.clock, generation)
         self.services = Services(
             self.clock, self.log, self.metrics, self.ledger, self.keys, Counters(self.clock), self.client,
-            self.states, self.byo, generation,
+            self.states, self.byo, generation, self._rails(generation),
         )  # fmt: skip
+        if self.services.rails is not None:
+            await self.services.rails.start()
         self.plugins = build_plugins(generation, self.services)
         for plugin in self.plugins:
             await plugin.start()
@@ -173,6 +179,16 @@ class Gateway:
         self.probes = Probes(self.client, self.states, self.clock, self.log)
         self.probes.follow(generation.upstreams.values())
         self.ready = True
+
+    def _rails(self, generation: Generation) -> Rails | None:
+        """All ways to pay; packages that only they need are imported here."""
+        if generation.payments is None:
+            return None
+        from proxy.payments.rails import build_rails
+
+        return build_rails(
+            generation.payments, state=generation.state, ledger=self.ledger, clock=self.clock, log=self.log
+        )
 
     def _watches(self) -> list[asyncio.Task[None]]:
         loop = asyncio.get_running_loop()
@@ -339,6 +355,8 @@ class Gateway:
         for plugin in reversed(self.plugins):
             await plugin.stop()
         await self.probes.stop()
+        if self.services.rails is not None:
+            await self.services.rails.stop()
         await self.client.close()
         if self._demo is not None:
             await self._demo.stop()

@@ -72,6 +72,11 @@ class Services(Protocol):
     @property
     def byo(self) -> Any: ...
     @property
+    def rails(self) -> Any:
+        """`proxy.payments.rails.Rails`; None where nobody is asked to pay."""
+        ...
+
+    @property
     def generation(self) -> Any: ...
 
 

@@ -38,7 +38,13 @@ def merged(old: Generation, new: Generation) -> Reloaded:
     ]
     file = old.file.model_copy(update={key: getattr(new.file, key) for key in LIVE})
     generation = replace(
-        new, file=file, root=old.root, listeners=old.listeners, chain=old.chain, chain_marks=old.chain_marks
+        new,
+        file=file,
+        root=old.root,
+        listeners=old.listeners,
+        chain=old.chain,
+        chain_marks=old.chain_marks,
+        payments=old.payments,
     )
     return Reloaded(generation, tuple(kept))
 

@@ -16,8 +16,10 @@ from proxy.dialects import DIALECTS
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Request, Response, Upgrade
 from proxy.forwarding import answer_headers, own_headers, passed_headers, upstream_headers
+from proxy.identities import IdentityKind
 from proxy.listeners.api import ConnectPolicy
 from proxy.operations import MODELS, PREFLIGHT, Target
+from proxy.payments.free import is_free
 from proxy.upstreams.api import FailureKind, Upstream, UpstreamClient, UpstreamFailure
 
 UPSTREAM_PATHS = {
@@ -90,11 +92,22 @@ class Terminal:
                 "internal_error", "This path is closed: content rules apply, and nothing in the chain reads it."
             )
 
+    def _require_payment(self, exchange: Exchange) -> None:
+        """Nobody is served for a promise: a payer's money is ours, or set aside, before a provider is called."""
+        identity, hold = exchange.identity, exchange.hold
+        if identity is None or hold is None or identity.kind is not IdentityKind.PAYER or is_free(exchange):
+            return
+        paid = hold.lease is not None and hold.lease.settled
+        if not paid and hold.balance is None:
+            self._log.error("priced_call_without_payment", request_id=exchange.request_id)
+            raise Refusal("internal_error", "This priced path is closed: nothing in the chain took the payment.")
+
     async def _priced(self, exchange: Exchange) -> Response:
         missing = [fact for fact in PRICED_FACTS if getattr(exchange, fact) is None]
         if missing or exchange.call is None or exchange.quote is None or exchange.route is None:
             self._log.error("priced_call_without_facts", request_id=exchange.request_id, missing=missing)
             raise Refusal("internal_error", "This priced path is closed: the chain did not establish what it costs.")
+        self._require_payment(exchange)
         current = exchange.route.current
         current.outcome = "unsent"
         upstream = current.candidate.endpoint or _upstream(exchange, current.candidate.upstream)

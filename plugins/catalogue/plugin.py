@@ -14,7 +14,7 @@ from proxy.dialects.base import Call
 from proxy.dialects.openai_embeddings import INPUTS_MAX
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Response
-from proxy.identities import IdentityKind
+from proxy.identities import Identity, IdentityKind
 from proxy.operations import EMBEDDINGS
 from proxy.plugin import Next, Plugin, PluginSettings, Stage
 
@@ -102,7 +102,7 @@ class CataloguePlugin(Plugin[CatalogueSettings]):
                     "invalid_api_key",
                     f"The model '{name}' needs a Tollway key: the operator makes one with 'tollway keys create'.",
                 )
-        elif listed.tiers and identity.tier not in listed.tiers:
+        elif listed.tiers and identity.tier not in listed.tiers and not _any_tier(identity):
             raise model_refusals.not_in_tier(generation, operation, identity.tier, name, listed)
         if served is None:
             tier = "" if identity is None else identity.tier
@@ -116,6 +116,11 @@ class CataloguePlugin(Plugin[CatalogueSettings]):
             return None
         found: Model | None = self.services.byo.model(identity.team, name)
         return found
+
+
+def _any_tier(identity: Identity) -> bool:
+    """A payer whom the operator gave no tier may call all that has a price."""
+    return identity.kind is IdentityKind.PAYER and not identity.tier
 
 
 def _named(exchange: Exchange, call: Call) -> str | None:

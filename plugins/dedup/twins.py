@@ -13,6 +13,7 @@ from proxy.catalogue import Model
 from proxy.dialects.base import Call
 from proxy.exchange import Exchange
 from proxy.identities import IdentityKind
+from proxy.payments.api import Credential
 
 _HEADERS_THAT_ASK: Final = ("anthropic-version", "anthropic-beta", "openai-beta", "idempotency-key")
 """Header fields that go upstream and change what is asked for."""
@@ -34,7 +35,7 @@ def twin_rule(exchange: Exchange) -> TwinRule:
 
 
 def caller_of(exchange: Exchange) -> str | None:
-    """Whose requests are compared: those of one key, or those of one proof of payment. Never those of one address.
+    """Whose requests are compared: those of one key, one balance, or one proof of payment. Never those of one address.
 
     None for a caller who is neither, and for one who brings its own provider key: its answers are its provider's.
     """
@@ -43,6 +44,8 @@ def caller_of(exchange: Exchange) -> str | None:
         return None
     if exchange.payment_proof is not None:
         return f"proof:{exchange.payment_proof}"
+    if exchange.presented is not None and exchange.presented.credential is Credential.BALANCE:
+        return f"balance:{exchange.presented.digest}"
     return f"key:{identity.key_id}" if identity.kind is IdentityKind.KEY else None
 
 

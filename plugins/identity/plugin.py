@@ -1,4 +1,4 @@
-"""Who is calling: one of our keys, the client's own provider key, or nobody."""
+"""Who is calling: one of our keys, the client's own provider key, who pays for the request, or nobody."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ from proxy.errors import Refusal
 from proxy.exchange import Exchange, ListenerKind, Response
 from proxy.identities import Identity, IdentityKind
 from proxy.operations import Target
+from proxy.payments.api import Credential
+from proxy.payments.credentials import presented
+from proxy.payments.settings import Payments
 from proxy.plugin import Next, Plugin, PluginSettings, Services, Stage
 from proxy.policy.callers import tier_of
 
 _ANONYMOUS = Identity(IdentityKind.ANONYMOUS, "anonymous", "anonymous", "anonymous", "anonymous", "anonymous")
 _OWN_KEY_USER = "own-key"
+_PAYER = "payer"
 _HEADERS = ("authorization", "x-api-key")
 
 
@@ -31,11 +35,12 @@ class IdentitySettings(PluginSettings):
 
 
 class IdentityPlugin(Plugin[IdentitySettings]):
-    """Establishes `identity` and `our_credentials`.
+    """Establishes `identity`, `our_credentials`, `presented` and `payment_proof`.
 
     A key of ours may come as Bearer, as X-API-Key, in the provider's own header (captured traffic), or as proxy
     credentials. On captured traffic a provider key in the request beside a key of ours in the proxy credentials
-    means: charge nobody, account to our key's team, forward the client's own key.
+    means: charge nobody, account to our key's team, forward the client's own key. Where rails are on, whoever asks for
+    something priced without a key of ours is a payer.
     """
 
     name = "identity"
@@ -54,7 +59,13 @@ class IdentityPlugin(Plugin[IdentitySettings]):
 
     def _identify(self, exchange: Exchange) -> Identity:
         origin = exchange.origin
+        payments = exchange.generation.payments
+        for_sale = payments is not None and exchange.operation.priced and origin.captured_host is None
+        if for_sale:
+            exchange.presented = presented(exchange.request.headers, key_prefix=self._prefix)
         ours, foreign = self._credentials(exchange)
+        if payments is not None and for_sale and not ours:
+            return self._payer(exchange, payments)
         if origin.proxy_credential is not None and origin.proxy_credential.startswith(self._prefix):
             ours.append(origin.proxy_credential)
         captured = origin.captured_host is not None
@@ -73,6 +84,18 @@ class IdentityPlugin(Plugin[IdentitySettings]):
         if origin.kind is ListenerKind.REVERSE and origin.loopback:
             return _ANONYMOUS
         raise self._unauthorized("No Tollway key came with this request.")
+
+    def _payer(self, exchange: Exchange, payments: Payments) -> Identity:
+        """Who pays for each request. A balance is known by its token, as a key is; a proof pays once."""
+        paid = exchange.presented
+        key_id = _PAYER
+        if paid is not None and paid.credential is Credential.BALANCE:
+            key_id = f"balance:{paid.digest[:16]}"
+        elif paid is not None:
+            exchange.payment_proof = paid.digest
+        team = exchange.generation.teams.get(payments.team)
+        organisation = payments.team if team is None else team.organisation
+        return Identity(IdentityKind.PAYER, key_id, _PAYER, payments.team, organisation, payments.tier or "")
 
     def _credentials(self, exchange: Exchange) -> tuple[list[str], bool]:
         """Our keys in the request's own headers, and whether a credential that is not ours is there too."""

@@ -10,13 +10,16 @@ from pydantic import Field
 
 from plugins.spend_caps.refusal import empty, exhausted
 from plugins.spend_caps.settlement import settlement_of
+from plugins.spend_caps.tenders import balance_refused, paid_for, sold, taken_answer
 from proxy.cap_windows import caps_of, present
 from proxy.catalogue import Model
 from proxy.dialects.base import Call
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Finish, Response
-from proxy.identities import CapSetting, Identity
+from proxy.identities import CapSetting, Identity, IdentityKind
 from proxy.ledger.api import Basis, Cap, CapExceeded, CapState, Hold, HoldRequest, Purse, PurseExceeded
+from proxy.ledger.payment_api import BalanceExceeded, PaymentTaken
+from proxy.payments.free import is_free
 from proxy.plugin import Next, Plugin, PluginSettings, Stage
 from proxy.prepaid import purse_of
 from proxy.pricing import tokens
@@ -24,6 +27,8 @@ from proxy.pricing.money import ZERO
 from proxy.pricing.quote import Quote
 from proxy.quoting import priced
 
+CLOSED_SECONDS: Final = 60
+"""Told to payers where a cap of the operator's is reached."""
 CLAMPS_MAX: Final = 2
 """Once to the caps that are short, once more to a purse that is shorter still."""
 
@@ -70,9 +75,18 @@ class SpendCapsPlugin(Plugin[SpendCapsSettings]):
         identity, model, call, quote = exchange.identity, exchange.model, exchange.call, exchange.quote
         if identity is None or model is None or call is None or quote is None:
             return await call_next(exchange)
-        purse = purse_of(identity, model, exchange.generation)
+        if identity.kind is IdentityKind.PAYER and exchange.tender is None and not is_free(exchange):
+            raise Refusal("internal_error", "This priced path is closed: nothing in the chain asked to be paid for it.")
+        purse = None if exchange.tender is not None else purse_of(identity, model, exchange.generation)
         caps = self._caps(exchange, identity, model)
-        hold = await self._hold(Asked(exchange, identity, model, call, caps, purse), quote)
+        asked = Asked(exchange, identity, model, call, caps, purse)
+        if exchange.tender is not None:
+            held = await self._paid(asked, quote)
+            if isinstance(held, Response):
+                return held
+            hold = held
+        else:
+            hold = await self._hold(asked, quote)
         exchange.hold = hold
         exchange.on_finish(lambda reason: self._settle(exchange, hold, reason))
         for state in hold.soft_crossed:
@@ -90,6 +104,24 @@ class SpendCapsPlugin(Plugin[SpendCapsSettings]):
                 continue
             found[present(scope, scope_id, setting, at_ms, zone)] = setting
         return found
+
+    async def _paid(self, asked: Asked, quote: Quote) -> Hold | Response:
+        """The hold of who pays for the request, its payment leased with it; or the answer that it has bought before."""
+        try:
+            ask = asked.exchange.ask
+            tried = await self._try(asked, quote if ask is None else sold(quote, ask))
+        except PaymentTaken as taken:
+            return await taken_answer(asked.exchange, taken, self.services.rails)
+        except BalanceExceeded as exceeded:
+            raise balance_refused(asked.exchange, exceeded, self.services.rails) from exceeded
+        if isinstance(tried, Hold):
+            return tried
+        self.services.metrics.hold_failed("quota_exhausted")
+        raise Refusal(
+            "payment_unavailable",
+            "This service has reached a limit of its operator's. Nothing was taken; try again later.",
+            retry_after_seconds=CLOSED_SECONDS,
+        )
 
     async def _hold(self, asked: Asked, quote: Quote) -> Hold:
         own = asked.identity.provider_credential or asked.model.byo
@@ -135,6 +167,7 @@ class SpendCapsPlugin(Plugin[SpendCapsSettings]):
             purse=asked.purse,
             input_charged=min(quote.input_charged, quote.charged),
             price_source="" if model.rates is None else model.rates.source,
+            tender=exchange.tender,
         )
         try:
             hold: Hold = await self.services.ledger.hold(request)
@@ -192,7 +225,10 @@ class SpendCapsPlugin(Plugin[SpendCapsSettings]):
         if not exchange.dispatched:
             self.services.ledger.release(hold, reason=reason.value, at_ms=now)
             return
-        exchange.settlement = settlement_of(exchange, hold, reason, now)
+        settlement = settlement_of(exchange, hold, reason, now)
+        if exchange.tender is not None:
+            settlement = paid_for(exchange, exchange.tender, settlement, self.services.rails)
+        exchange.settlement = settlement
         self.services.ledger.settle(hold, exchange.settlement)
         if exchange.usage is not None and exchange.usage.implausible:
             self.services.log.error("usage_implausible", request_id=exchange.request_id, model=hold.request.model)

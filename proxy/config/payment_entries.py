@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from proxy.config.strict import Strict
 
@@ -17,8 +17,14 @@ class BitcoinPriceEntry(Strict):
     """Dollars a bitcoin. Without it no rail in sats is on offer."""
 
     fixed_usd: Annotated[Decimal, Field(gt=0, decimal_places=2)] | None = Field(
-        default=None, description="A fixed price, for tests and for who hedges."
+        default=None, description="A fixed price, for who hedges. Empty with the dev backend: 68000."
     )
+
+    @field_validator("fixed_usd", mode="before")
+    @classmethod
+    def _unset(cls, value: object) -> object:
+        return None if value == "" else value
+
     url: str | None = Field(default=None, description="Asked for the price every poll_seconds; https.")
     pointer: str = Field(
         default="", pattern=r"^(/[^/]*)*$", description="JSON pointer to the number in its answer, such as /USD/last."
@@ -94,8 +100,8 @@ class X402Entry(Strict):
     assets: tuple[AssetEntry, ...] = Field(
         default=(AssetEntry(),), min_length=1, max_length=16, description="What is taken; USDC on Base."
     )
-    facilitator: str | None = Field(
-        default=None, description="Base URL of a facilitator that settles; unset: settled here, by signer_key over rpc."
+    facilitator: str = Field(
+        default="", description="Base URL of a facilitator that settles; unset: settled here, by signer_key over rpc."
     )
     facilitator_headers: dict[str, str] = Field(default={}, repr=False, description="Sent with every call to it.")
     rpc: dict[str, str] = Field(

@@ -6,6 +6,7 @@ import base64
 import binascii
 import re
 from collections.abc import Collection, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +27,8 @@ from proxy.payments.settings import (
 from proxy.pricing.money import nano_from_usd
 
 SECRET_BYTES: Final = 32
+DEVELOPMENT_USD: Final = Decimal(68_000)
+"""A bitcoin, where nothing is paid in earnest."""
 _MICRO: Final = 1_000_000
 
 
@@ -90,6 +93,8 @@ def _secret(text: str, marks: Marks, problems: list[Problem]) -> bytes:
 
 def _bitcoin(entry: PaymentsEntry, marks: Marks, problems: list[Problem], *, needed: bool) -> BitcoinPrice | None:
     price = entry.bitcoin
+    if price.fixed_usd is None and price.url is None and entry.lightning.backend == "dev":
+        return BitcoinPrice(fixed=DEVELOPMENT_USD)
     if price.fixed_usd is None and price.url is None:
         if needed:
             problems.append(
@@ -148,7 +153,7 @@ def _x402(entry: X402Entry, marks: Marks, problems: list[Problem]) -> X402 | Non
         for network in entry.rpc
         if network not in networks
     )
-    if entry.facilitator is None:
+    if not entry.facilitator:
         problems.extend(
             marks.problem(("rpc",), f"without a facilitator, settling on {network} needs its JSON-RPC URL")
             for network in sorted(networks - entry.rpc.keys())
@@ -161,7 +166,7 @@ def _x402(entry: X402Entry, marks: Marks, problems: list[Problem]) -> X402 | Non
     return X402(
         pay_to=entry.pay_to,
         assets=tuple(Asset(a.network, a.address, a.name, a.version, a.decimals) for a in entry.assets),
-        facilitator=None if entry.facilitator is None else entry.facilitator.rstrip("/"),
+        facilitator=entry.facilitator.rstrip("/") or None,
         facilitator_headers=_pairs(entry.facilitator_headers),
         rpc=dict(entry.rpc),
         signer_key=entry.signer_key,

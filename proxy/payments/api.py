@@ -141,6 +141,7 @@ class Doubtful:
 
 
 Outcome = Settled | Declined | Doubtful
+HeaderFields = tuple[tuple[str, str], ...]
 
 
 class Rail(ABC):
@@ -178,8 +179,16 @@ class Rail(ABC):
     def taken(self, error: PaymentTaken) -> Refusal:
         """Its own words for a proof that cannot be used (again); never a fresh 402 for what may still be served."""
 
-    async def served(self, lease: Lease, payment: Payment | None = None) -> tuple[tuple[str, str], ...]:
-        """Header fields of the paid answer, and of one given out again."""
+    async def served(self, lease: Lease) -> HeaderFields:
+        """Header fields of the paid answer. The payment is burnt by now."""
+        return ()
+
+    async def served_again(self, payment: Payment) -> HeaderFields:
+        """The same, for an answer that is given out again to who shows the spent proof."""
+        return ()
+
+    async def returned(self, lease: Lease) -> HeaderFields:
+        """Header fields of a failed answer whose payment has just gone back to the payer (`OnFailure.RETURN`)."""
         return ()
 
     @abstractmethod

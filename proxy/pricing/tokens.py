@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from proxy.pricing.vocabulary import encoding_of
+from proxy.pricing.vocabulary import encoding_of, is_loaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +33,8 @@ WINDOW_CHARS: Final = 16 << 10
 run of a million spaces makes it panic."""
 CUT_TOKENS: Final = 16
 """More than a cut changes: merging is greedy, so that two parts can have a token less than their whole."""
+ON_LOOP_BYTES_MAX: Final = 4 << 10
+"""A call of no more bytes is measured on the event loop: half a millisecond at most."""
 COUNTS_AT_ONCE_MAX: Final = 2
 COUNTS_WAITING_MAX: Final = 64
 _BOUNDARY_TRIES_MAX: Final = 8
@@ -117,18 +120,35 @@ def count_call(call: Call, encoding: str, *, image_tokens_max: int | None = None
 
     None where it cannot be counted: text beyond `TEXT_CHARS_MAX`, images whose tokens nobody bounds.
     """
+    measured = measure_call(call, encoding, image_tokens_max=image_tokens_max)
+    return None if measured is None else measured.tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """How large the input of a call is."""
+
+    tokens: int
+    """As `count_call`."""
+    chars: int
+    """Of all text that was counted."""
+
+
+def measure_call(call: Call, encoding: str, *, image_tokens_max: int | None = None) -> Measure | None:
+    """`count_call` with the length of the text. None where it cannot be counted."""
     if call.images and image_tokens_max is None:
         return None
     if len(call.body) > 4 * TEXT_CHARS_MAX:
         return None
     pieces, tokens = _embedded(call.document) if call.dialect == "openai.embeddings" else _spoken(call)
-    if sum(map(len, pieces)) > TEXT_CHARS_MAX:
+    chars = sum(map(len, pieces))
+    if chars > TEXT_CHARS_MAX:
         return None
     vocabulary = encoding_of(encoding)
     if encoding == "o200k_harmony":
         tokens += HARMONY_TOKENS
     tokens += call.images * (image_tokens_max or 0)
-    return tokens + sum([_count(piece, vocabulary) for piece in pieces])
+    return Measure(tokens + sum([_count(piece, vocabulary) for piece in pieces]), chars)
 
 
 def _embedded(document: dict[str, Any]) -> tuple[list[str], int]:
@@ -205,13 +225,20 @@ async def count_call_async(call: Call, encoding: str, *, image_tokens_max: int |
     return await _in_thread(lambda: count_call(call, encoding, image_tokens_max=image_tokens_max))
 
 
-async def _in_thread(task: Callable[[], int | None]) -> int | None:
+async def measure_call_async(call: Call, encoding: str, *, image_tokens_max: int | None = None) -> Measure | None:
+    """`measure_call`: at once where it is short and the vocabulary is loaded, else in a thread, as `count_async`."""
+    if len(call.body) <= ON_LOOP_BYTES_MAX and is_loaded(encoding):
+        return measure_call(call, encoding, image_tokens_max=image_tokens_max)
+    return await _in_thread(lambda: measure_call(call, encoding, image_tokens_max=image_tokens_max))
+
+
+async def _in_thread[T](task: Callable[[], T | None]) -> T | None:
     if not _waiting.acquire(blocking=False):
         return None
-    future: Future[int | None] = _pool.submit(task)
+    future: Future[T | None] = _pool.submit(task)
     future.add_done_callback(_done)
     return await asyncio.wrap_future(future)
 
 
-def _done(_: Future[int | None]) -> None:
+def _done(_: Future[Any]) -> None:
     _waiting.release()

@@ -86,6 +86,11 @@ def encoding_of(name: str) -> Encoding:
         return _loaded[name]
 
 
+def is_loaded(name: str) -> bool:
+    """Whether `encoding_of` answers at once."""
+    return _SAME_TEXT.get(name, name) in _loaded
+
+
 def _load(name: str, vocabulary: _Vocabulary) -> Encoding:
     content = (_FOLDER / vocabulary.file).read_bytes()
     if hashlib.sha256(content).hexdigest() != vocabulary.sha256:

@@ -152,6 +152,9 @@ class Metrics:
             "tollway_hedges", "Second candidates called beside a silent first one.", ("model", "outcome"),
             registry=registry,
         )  # fmt: skip
+        self._payments = Counter(
+            "tollway_payments", "Payments by rail and what became of them.", ("rail", "outcome"), registry=registry
+        )
         self._double_ends = Counter(
             "tollway_ledger_double_ends", "Second ends of one hold: a fault of ours.", registry=registry
         )
@@ -283,6 +286,10 @@ class Metrics:
     def hold_failed(self, reason: str) -> None:
         """A hold was not given; `reason` is a word of ours, never a client's. Any thread."""
         self._hold_failures.labels(reason).inc()
+
+    def payment(self, rail: str, outcome: str) -> None:
+        """A payment was burnt, left unserved, refused, or is unknown. Any thread."""
+        self._payments.labels(rail, outcome).inc()
 
     def ledger_double_end(self) -> None:
         """A hold was ended twice. Any thread."""

@@ -71,8 +71,8 @@ def test_the_shipped_configuration_is_in_order(monkeypatch: pytest.MonkeyPatch) 
     generation = checked(ROOT / "config.yaml")
     assert [name for name, _ in generation.chain] == [
         "audit", "cors", "ip_limit", "identity", "catalogue",
-        "team_policy", "content_rules", "key_limit", "byo", "dedup", "cost_preview",
-        "pricing", "spend_caps", "routing", "metering",
+        "team_policy", "content_rules", "key_limit", "payer_limit", "byo", "dedup", "cost_preview",
+        "pricing", "challenge", "spend_caps", "payment", "routing", "metering",
     ]  # fmt: skip
 
 
@@ -88,7 +88,7 @@ def test_every_plugin_that_ships_stands_in_the_shipped_chain() -> None:
 def test_without_any_key_only_the_demo_is_served() -> None:
     """And it is open."""
     generation = load_generation(ROOT / "config.yaml", environment={})
-    assert set(generation.models) == {"demo"}
+    assert set(generation.models) == {"demo", "demo-paid"}
     assert generation.models["demo"].open
     assert [name for name, model in generation.catalogue.items() if model.open] == ["demo"]
 

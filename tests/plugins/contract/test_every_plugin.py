@@ -88,6 +88,7 @@ class Bench:
             upstreams=Sink(),
             states=UpstreamStates(self.clock),
             byo=Sink(),
+            rails=None,
             generation=self.generation,
         )
         kind = discovery.find(name)

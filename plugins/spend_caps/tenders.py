@@ -1,0 +1,71 @@
+"""What differs where the request itself is paid for: by a proof, for its price; from a balance, for what it used."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from proxy.errors import Refusal
+from proxy.exchange import Exchange, Response
+from proxy.headers import Headers
+from proxy.ledger.api import Settlement
+from proxy.ledger.payment_api import BalanceExceeded, PaymentTaken, Taken, Tender
+from proxy.payments.api import Ask
+from proxy.payments.balance.charge import charge_of
+from proxy.payments.prices import surcharged
+from proxy.pricing.money import ZERO, Nano
+from proxy.pricing.quote import Quote
+
+if TYPE_CHECKING:
+    from proxy.payments.rails import Rails
+
+DEDUP: Final = "x-dedup"
+
+
+def sold(quote: Quote, ask: Ask) -> Quote:
+    """The quote at the price that was asked: all that caps count of it."""
+    return replace(quote, charged=ask.price.usd, input_charged=ask.price.input_usd, enforced=True)
+
+
+async def taken_answer(exchange: Exchange, taken: PaymentTaken, rails: Rails) -> Response:
+    """The answer that a spent proof has bought before. Raises its rail's own Refusal for everything else."""
+    presented, answer = exchange.presented, taken.answer
+    rail = None if presented is None else rails.taking(presented.credential)
+    if rail is None:
+        raise Refusal("internal_error", "This payment belongs to a way to pay that is off.")
+    if taken.why is not Taken.SPENT or answer is None:
+        raise rail.taken(taken)
+    exchange.repeated = True
+    response = Response(answer.status, Headers(answer.headers), answer.body)
+    response.headers[DEDUP] = "hit"
+    for name, value in await rail.served_again(taken.payment):
+        response.headers.add(name, value)
+    return response
+
+
+def balance_refused(exchange: Exchange, exceeded: BalanceExceeded, rails: Rails) -> Refusal:
+    """401 for a balance that is not there (any more), 402 for one that has too little."""
+    from proxy.payments.balance.rail import short
+
+    ask, tender = exchange.ask, exchange.tender
+    needed = 0 if tender is None else tender.amount
+    return short(exceeded.state, needed, rails.settings, request_id="" if ask is None else ask.request_id)
+
+
+def paid_for(exchange: Exchange, tender: Tender, settlement: Settlement, rails: Rails) -> Settlement:
+    """The settlement of what a tender pays: a proof its price once an answer went out, a balance what was used."""
+    ask = exchange.ask
+    if ask is None:
+        return settlement
+    if tender.proof is not None:
+        return replace(settlement, charged=ask.price.usd if exchange.paid else ZERO)
+    used = settlement.charged if settlement.paid is None else settlement.paid
+    charged = _at_most(settlement.charged, ask, rails)
+    if not used:
+        return replace(settlement, charged=charged, paid=None)
+    amount = charge_of(_at_most(used, ask, rails), tender.unit, ask.price.nano_per_btc, rails.settings, tender.amount)
+    return replace(settlement, charged=charged, paid=None, tendered=amount)
+
+
+def _at_most(cost: Nano, ask: Ask, rails: Rails) -> Nano:
+    return min(surcharged(cost, rails.settings), ask.price.usd) if cost else ZERO

@@ -1,0 +1,107 @@
+"""The rails that are on, built from the operator's settings, with all that they share."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from proxy.clock import Clock
+from proxy.ledger.payment_api import PaymentLedger
+from proxy.payments.api import Credential, Rail
+from proxy.payments.bitcoin_price import BitcoinPriceSource
+from proxy.payments.keys import DerivedKeys
+from proxy.payments.lightning.invoices import Invoices
+from proxy.payments.settings import Payments
+
+KEPT_IN: Final = "payments.key"
+"""In the state folder, where the configuration gives no secret."""
+SECRET_BYTES: Final = 32
+
+
+class SecretUnreadable(Exception):
+    """The secret in the state folder is not what was written there; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rails:
+    """All ways to pay, in the order in which they are offered."""
+
+    settings: Payments
+    keys: DerivedKeys
+    bitcoin: BitcoinPriceSource | None
+    invoices: Invoices | None
+    rails: tuple[Rail, ...]
+
+    @property
+    def nano_per_btc(self) -> int | None:
+        """Nano-dollars a bitcoin; None: not known, or stale."""
+        return None if self.bitcoin is None else self.bitcoin.nano_per_btc()
+
+    def taking(self, credential: Credential) -> Rail | None:
+        """The rail that takes such a credential; None where it is off."""
+        return next((rail for rail in self.rails if credential in rail.credentials), None)
+
+    def proving(self, proofs: str) -> Rail | None:
+        """The rail that made proofs of this kind."""
+        return next((rail for rail in self.rails if rail.proofs == proofs), None)
+
+    async def start(self) -> None:
+        """Before the first request."""
+        if self.bitcoin is not None:
+            await self.bitcoin.start()
+        for rail in self.rails:
+            await rail.start()
+
+    async def stop(self) -> None:
+        """After the last one."""
+        for rail in reversed(self.rails):
+            await rail.stop()
+        if self.invoices is not None:
+            await self.invoices.aclose()
+        if self.bitcoin is not None:
+            await self.bitcoin.stop()
+
+
+def build_rails(settings: Payments, *, state: Path, ledger: PaymentLedger, clock: Clock, log: Any) -> Rails:
+    """Everything that is on. Heavy packages are imported by the rails that need them alone."""
+    keys = DerivedKeys(settings.secret or kept_secret(state / KEPT_IN))
+    bitcoin = None if settings.bitcoin is None else BitcoinPriceSource(settings.bitcoin, clock, log)
+    invoices = None
+    if settings.lightning is not None:
+        from proxy.payments.lightning.nodes import build_node
+
+        node = build_node(settings.lightning, keys, state, clock)
+        invoices = Invoices(node, ledger, clock, settings.lightning, log)
+    return Rails(settings, keys, bitcoin, invoices, tuple(_rails(settings, keys, ledger, clock, log)))
+
+
+def _rails(settings: Payments, keys: DerivedKeys, ledger: PaymentLedger, clock: Clock, log: Any) -> list[Rail]:
+    return []
+
+
+def kept_secret(path: Path) -> bytes:
+    """The secret of this state folder, made at first sight: processes that begin at once agree on one."""
+    fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        try:
+            os.write(descriptor, secrets.token_bytes(SECRET_BYTES))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        try:
+            os.link(fresh, path)
+        except FileExistsError:
+            return kept_secret(path)
+        finally:
+            fresh.unlink()
+    secret = path.read_bytes()
+    if len(secret) != SECRET_BYTES:
+        raise SecretUnreadable(
+            f"{path} does not hold {SECRET_BYTES} bytes: restore it from a backup, or set payments.secret"
+        )
+    return secret
