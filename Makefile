@@ -34,5 +34,5 @@ lock: setup  ## requirements*.lock from requirements*.in
 	@scripts/lock
 
 clean:  ## remove what the targets above make; state in var/ stays
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache tests/clients/node/node_modules
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache tests/clients/node/node_modules tests/peers/chain/node_modules
 	find proxy plugins tests bench -name __pycache__ -prune -exec rm -rf {} +
