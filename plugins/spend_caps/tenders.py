@@ -12,6 +12,7 @@ from proxy.ledger.api import Settlement
 from proxy.ledger.payment_api import BalanceExceeded, PaymentTaken, Taken, Tender
 from proxy.payments.api import Ask
 from proxy.payments.balance.charge import charge_of
+from proxy.payments.balance.refusals import short
 from proxy.payments.prices import surcharged
 from proxy.pricing.money import ZERO, Nano
 from proxy.pricing.quote import Quote
@@ -38,6 +39,7 @@ async def taken_answer(exchange: Exchange, taken: PaymentTaken, rails: Rails) ->
     exchange.repeated = True
     response = Response(answer.status, Headers(answer.headers), answer.body)
     response.headers[DEDUP] = "hit"
+    response.headers["cache-control"] = "no-store"
     for name, value in await rail.served_again(taken.payment):
         response.headers.add(name, value)
     return response
@@ -45,11 +47,8 @@ async def taken_answer(exchange: Exchange, taken: PaymentTaken, rails: Rails) ->
 
 def balance_refused(exchange: Exchange, exceeded: BalanceExceeded, rails: Rails) -> Refusal:
     """401 for a balance that is not there (any more), 402 for one that has too little."""
-    from proxy.payments.balance.rail import short
-
-    ask, tender = exchange.ask, exchange.tender
-    needed = 0 if tender is None else tender.amount
-    return short(exceeded.state, needed, rails.settings, request_id="" if ask is None else ask.request_id)
+    needed = 0 if exchange.tender is None else exchange.tender.amount
+    return short(exceeded.state, needed, rails.settings)
 
 
 def paid_for(exchange: Exchange, tender: Tender, settlement: Settlement, rails: Rails) -> Settlement:
@@ -61,10 +60,15 @@ def paid_for(exchange: Exchange, tender: Tender, settlement: Settlement, rails: 
         return replace(settlement, charged=ask.price.usd if exchange.paid else ZERO)
     used = settlement.charged if settlement.paid is None else settlement.paid
     charged = _at_most(settlement.charged, ask, rails)
-    if not used:
+    if not used and not _answered(exchange):
         return replace(settlement, charged=charged, paid=None)
     amount = charge_of(_at_most(used, ask, rails), tender.unit, ask.price.nano_per_btc, rails.settings, tender.amount)
     return replace(settlement, charged=charged, paid=None, tendered=amount)
+
+
+def _answered(exchange: Exchange) -> bool:
+    tries = [] if exchange.route is None else exchange.route.tries
+    return bool(tries) and tries[-1].outcome == "served"
 
 
 def _at_most(cost: Nano, ask: Ask, rails: Rails) -> Nano:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import orjson
 import typer
@@ -19,6 +19,8 @@ from proxy.config.schema import Generation, Listener
 if TYPE_CHECKING:
     from proxy.gateway import Gateway
 
+PAID_DEMO: Final = "demo-paid"
+"""The demo at a price: needs no provider's key, and is there to be paid for."""
 Addresses = Mapping[str, tuple[str, int]]
 
 
@@ -61,7 +63,10 @@ def greeting(generation: Generation, addresses: Addresses, config: Path) -> Iter
         yield "\nTry it, no key needed:"
         yield f"  curl {base}/chat/completions -H 'content-type: application/json' \\"
         yield f'    -d \'{{"model": "{free}", "messages": [{{"role": "user", "content": "Hello!"}}]}}\''
-    served = sorted({model.name for model in generation.models.values() if not model.open})
+    if generation.payments is not None:
+        yield "\nWhoever has no key pays for the request. To see how:"
+        yield f"  {program()} pay --model {PAID_DEMO} 'Hello!'{option}"
+    served = sorted({model.name for model in generation.models.values() if not model.open} - {PAID_DEMO})
     if served:
         yield f"\n{len(served)} models need a Tollway key. Make one:"
         yield f"  {program()} keys create --user me{option}"

@@ -40,7 +40,22 @@ def _chain_problems(generation: Generation, config: Path) -> list[Problem]:
         if generation.chain_marks:
             return [generation.chain_marks[0].top().problem(("chain",), str(error), key=True)]
         return [Problem(str(config), 1, 1, "chain", str(error))]
-    return _unenforced(generation, links)
+    return _unpaid(generation, links) or _unenforced(generation, links)
+
+
+def _unpaid(generation: Generation, links: list[Any]) -> list[Problem]:
+    """Rails that are on, and no plugin that asks for the money, or takes it: every payer would be refused."""
+    names = [link.name for link in links]
+    if generation.payments is None or not generation.chain_marks:
+        return []
+    wanted = ("challenge", "spend_caps", "payment")
+    top = generation.chain_marks[0].top()
+    if missing := [name for name in wanted if name not in names]:
+        text = " and ".join(f"'{name}'" for name in missing)
+        return [top.problem(("chain",), f"rails are on under 'payments': the chain needs {text}", key=True)]
+    if [name for name in names if name in wanted] != list(wanted):
+        return [top.problem(("chain",), "must have 'challenge', 'spend_caps' and 'payment' in this order", key=True)]
+    return []
 
 
 def _unenforced(generation: Generation, links: list[Any]) -> list[Problem]:
