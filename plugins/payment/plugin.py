@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from plugins.payment.collection import Collector
 from plugins.payment.reconciler import Reconciler
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Response
@@ -12,6 +11,7 @@ from proxy.identities import IdentityKind
 from proxy.ledger.api import Hold
 from proxy.ledger.payment_api import Lease, OnFailure, StoredAnswer
 from proxy.payments.api import Ask, Rail
+from proxy.payments.collection import Collector
 from proxy.payments.free import is_free
 from proxy.plugin import Next, Plugin, PluginSettings, Services, Stage
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from plugins.payment.collection import record
 from proxy.clock import Clock
 from proxy.errors import Refusal
 from proxy.ledger.errors import LedgerError
 from proxy.ledger.payment_api import Lease, PaymentLedger
 from proxy.payments.api import Doubtful
+from proxy.payments.collection import record
 
 if TYPE_CHECKING:
     from proxy.payments.rails import Rails
