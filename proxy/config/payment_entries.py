@@ -11,6 +11,7 @@ from proxy.config.strict import Strict
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 Sats = Annotated[int, Field(ge=0, le=100_000_000)]
+Epoch = Annotated[int, Field(ge=0, le=10_000_000_000)]
 
 
 class BitcoinPriceEntry(Strict):
@@ -65,6 +66,15 @@ class L402Entry(Strict):
     sats_min: Sats = Field(default=21, description="Least that one request costs.")
     seconds: Annotated[int, Field(ge=30, le=3600)] = Field(
         default=300, description="A macaroon and its invoice are good for so long."
+    )
+    epoch: Epoch = Field(
+        default=0,
+        description="Root key that new macaroons are signed with. Raise it to change the key, best to the unix time "
+        "of the change: what was sold under earlier ones stays good.",
+    )
+    epoch_min: Epoch = Field(
+        default=0,
+        description="Macaroons of earlier epochs are refused, paid ones too. Raise it only to retire a key on purpose.",
     )
 
 

@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
-from proxy.config.payment_entries import LightningEntry, PaymentsEntry, X402Entry
+from proxy.config.payment_entries import L402Entry, LightningEntry, PaymentsEntry, X402Entry
 from proxy.config.problems import Marks, Problem, near
 from proxy.payments.settings import (
     L402,
@@ -60,9 +60,7 @@ def build_payments(
         answer_seconds=entry.answer_seconds,
         bitcoin=bitcoin,
         lightning=lightning,
-        l402=L402(entry.l402.location, entry.l402.sats_min, entry.l402.seconds)
-        if lightning is not None and entry.l402.enabled
-        else None,
+        l402=_l402(entry.l402, marks.below("l402"), problems) if lightning is not None else None,
         mpp=Mpp(entry.mpp.realm) if lightning is not None and entry.mpp.enabled else None,
         x402=x402,
         cashu=cashu,
@@ -106,6 +104,16 @@ def _bitcoin(entry: PaymentsEntry, marks: Marks, problems: list[Problem], *, nee
     if price.url is not None and not price.url.startswith("https://"):
         problems.append(marks.problem(("url",), "must begin with https://"))
     return BitcoinPrice(price.fixed_usd, price.url, price.pointer, price.poll_seconds, price.stale_seconds)
+
+
+def _l402(entry: L402Entry, marks: Marks, problems: list[Problem]) -> L402 | None:
+    if entry.epoch_min > entry.epoch:
+        problems.append(
+            marks.problem(("epoch_min",), f"new macaroons would be refused at once: 'epoch' is {entry.epoch}")
+        )
+    if not entry.enabled:
+        return None
+    return L402(entry.location, entry.sats_min, entry.seconds, entry.epoch, entry.epoch_min)
 
 
 def _lightning(entry: PaymentsEntry, marks: Marks, problems: list[Problem], root: Path) -> Lightning | None:

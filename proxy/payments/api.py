@@ -95,6 +95,8 @@ class Ask:
     """Under whom invoices are counted."""
     now_ms: int
     request_id: str = ""
+    body_digest: str = ""
+    """SHA-256 of the body alone, hex: what a `Content-Digest` (RFC 9530) is made of. "": it binds nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,10 @@ class L402:
     sats_min: int = 21
     seconds: int = 300
     """A macaroon and its invoice are good for so long."""
+    epoch: int = 0
+    """Of the root key that new macaroons are signed with; their `NotBefore`."""
+    epoch_min: int = 0
+    """Macaroons of earlier root keys are refused."""
 
 
 @dataclass(frozen=True, slots=True)
