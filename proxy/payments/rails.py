@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -78,8 +79,34 @@ def build_rails(settings: Payments, *, state: Path, ledger: PaymentLedger, clock
     return Rails(settings, keys, bitcoin, invoices, tuple(_rails(settings, keys, ledger, clock, log)))
 
 
-def _rails(settings: Payments, keys: DerivedKeys, ledger: PaymentLedger, clock: Clock, log: Any) -> list[Rail]:
-    return []
+def _rails(settings: Payments, keys: DerivedKeys, ledger: PaymentLedger, clock: Clock, log: Any) -> Iterator[Rail]:
+    """In the order of their offers: clients that look at the first `WWW-Authenticate` alone expect L402."""
+    leases_max = settings.leases_max
+    if settings.l402 is not None:
+        from proxy.payments.l402.rail import L402Rail
+
+        yield L402Rail(settings.l402, keys, ledger, leases_max=leases_max)
+    if settings.mpp is not None:
+        from proxy.payments.mpp.rail import MppRail
+
+        yield MppRail(settings.mpp, keys, ledger, clock, leases_max=leases_max)
+    if settings.x402 is not None:
+        from proxy.payments.x402.rail import X402Rail
+        from proxy.payments.x402.settlement import build_settler
+        from proxy.payments.x402.transfers import TransferRail
+
+        settler = build_settler(settings.x402, clock, log)
+        yield X402Rail(settings, settings.x402, settler, ledger)
+        if settings.x402.transfers:
+            yield TransferRail(settings, settings.x402, ledger, clock, log)
+    if settings.cashu is not None:
+        from proxy.payments.cashu.rail import CashuRail
+
+        yield CashuRail(settings.cashu, ledger, clock, log)
+    if settings.balance is not None:
+        from proxy.payments.balance.rail import BalanceRail
+
+        yield BalanceRail(settings, ledger)
 
 
 def kept_secret(path: Path) -> bytes:
