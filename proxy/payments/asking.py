@@ -27,6 +27,7 @@ def ask_of(exchange: Exchange, price: Price, settings: Payments, now_ms: int) ->
         client=key_of(exchange.client_address),
         now_ms=now_ms,
         request_id=exchange.request_id,
+        body_digest=hashlib.sha256(call.body).hexdigest(),
     )
 
 
