@@ -74,22 +74,18 @@ class MintClient:
             await asyncio.gather(self._reading, return_exceptions=True)
         await self._egress.aclose()
 
-    @property
     def keysets(self) -> Keysets | None:
         """As they were last read; None while the mint has not been reached. Old ones are read anew meanwhile."""
         if self._clock.monotonic() - self._read_at >= FRESH_SECONDS:
             self.read_soon()
         return self._keysets
 
-    @property
-    def stale(self) -> bool:
-        """What is missing in the keysets may be new: they are about to be read anew."""
-        return self.read_soon() or self._reading is not None
-
     def read_soon(self) -> bool:
-        """Read the keysets anew, beside everything else; False where that is under way or was tried just now."""
+        """Read the keysets anew, beside everything else; False where that was done or tried just now."""
+        if self._reading is not None:
+            return True
         now = self._clock.monotonic()
-        if self._reading is not None or now - self._tried_at < AGAIN_SECONDS:
+        if now - self._tried_at < AGAIN_SECONDS:
             return False
         self._tried_at = now
         self._reading = asyncio.get_running_loop().create_task(self._read_once(), name=f"keysets of {self.url}")

@@ -12,7 +12,7 @@ from proxy.clock import Clock
 from proxy.errors import Refusal
 from proxy.ledger.payment_api import Lease, OnFailure, Payment, PaymentLedger, PaymentTaken, Proof, Tender, Unit
 from proxy.ledger.payment_states import FINAL, PaymentState
-from proxy.payments.api import Ask, Credential, IssuedInvoice, Offer, Outcome, Presented, Rail
+from proxy.payments.api import Ask, Credential, HeaderFields, IssuedInvoice, Offer, Outcome, Presented, Rail
 from proxy.payments.cashu import refusals
 from proxy.payments.cashu.blinding import BadSignature, genuine, spend_key
 from proxy.payments.cashu.keysets import Keysets, UnknownKeyset, fee_of
@@ -41,7 +41,7 @@ class CashuRail(Rail):
     proofs: ClassVar[str] = RAIL
     credentials: ClassVar[frozenset[Credential]] = frozenset({Credential.CASHU})
 
-    def __init__(self, settings: Cashu, *, ledger: PaymentLedger, clock: Clock, log: Any) -> None:
+    def __init__(self, settings: Cashu, ledger: PaymentLedger, clock: Clock, log: Any) -> None:
         self._settings = settings
         self._ledger = ledger
         self._mints = {
@@ -64,7 +64,7 @@ class CashuRail(Rail):
     def offer(self, ask: Ask, invoice: IssuedInvoice | None) -> Offer | None:
         """`X-Cashu: creqA...` (NUT-24) with the mints that are ready; None where none is, or a stream is wanted."""
         price = self.price_sats(ask)
-        ready = [mint.url for mint in self._mints.values() if mint.keysets is not None]
+        ready = [mint.url for mint in self._mints.values() if mint.keysets() is not None]
         if price is None or ask.stream or not ready:
             return None
         description = f"Send a cashuB token in {UNIT} in {refusals.HEADER}; mints: {', '.join(ready)}"
@@ -113,11 +113,15 @@ class CashuRail(Rail):
         """See `refusals.taken`."""
         return refusals.taken(error)
 
-    async def served(self, lease: Lease, payment: Payment | None = None) -> tuple[tuple[str, str], ...]:
-        """`X-Cashu-Consumed`, and `X-Cashu-Change` where there is change that fits."""
+    async def served(self, lease: Lease) -> HeaderFields:
+        """`X-Cashu-Consumed`, and `X-Cashu-Change` where there is change."""
         return await self._headers(lease.row, kept=False)
 
-    async def returned(self, lease: Lease) -> tuple[tuple[str, str], ...]:
+    async def served_again(self, payment: Payment) -> HeaderFields:
+        """The same."""
+        return await self._headers(payment.row, kept=False)
+
+    async def returned(self, lease: Lease) -> HeaderFields:
         """Of an answer that failed, once the ledger has the payment as returned: `X-Cashu-Change` is all of its value
         less the mint's fee. A token too long for a header is had from the refund endpoint.
         """
@@ -140,7 +144,7 @@ class CashuRail(Rail):
         do not know its notes.
         """
         record = SwapRecord.load(proof.detail)
-        keysets = self._mints[record.mint].keysets
+        keysets = self._mints[record.mint].keysets()
         try:
             return None if keysets is None else (record.worth - _fee(record.inputs, keysets)) * MSAT
         except UnknownKeyset:
@@ -170,7 +174,7 @@ class CashuRail(Rail):
         """Value, fee, keysets, proofs of signature, in the order of what they cost us. Raises Refusal."""
         if token.amount < price:
             raise refusals.underpaid(token.amount, price)
-        keysets = mint.keysets
+        keysets = mint.keysets()
         if keysets is None:
             mint.read_soon()
             raise refusals.unavailable(retry_after_seconds=refusals.SOON_SECONDS)
@@ -181,7 +185,7 @@ class CashuRail(Rail):
                 raise refusals.bad_token(
                     "a short keyset id means several; have your wallet write whole ones"
                 ) from unknown
-            if mint.stale:
+            if mint.read_soon():
                 raise refusals.unavailable(retry_after_seconds=refusals.SOON_SECONDS) from unknown
             raise refusals.bad_token("its mint has no such keyset in sat") from unknown
         if token.amount - fee < price:
@@ -203,7 +207,7 @@ class CashuRail(Rail):
         while len(self._spent) > SPENT_MAX:
             self._spent.popitem(last=False)
 
-    async def _headers(self, row: int, *, kept: bool | None) -> tuple[tuple[str, str], ...]:
+    async def _headers(self, row: int, *, kept: bool | None) -> HeaderFields:
         token = token_of(await self._ledger.ecash_of(row, kept=kept), chars_max=self._settings.change_bytes_max)
         change = (("X-Cashu-Change", token),) if token else ()
         return (("X-Cashu-Consumed", "true"), *change)

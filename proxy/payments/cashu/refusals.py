@@ -102,7 +102,7 @@ def refused_by_mint() -> Refusal:
 def taken(error: PaymentTaken) -> Refusal:
     """In words for this rail; where the payment may still be found, with its id."""
     payment = error.payment
-    where = {"payment": payment.id}
+    where = {"payment_id": payment.id}
     match error.why:
         case Taken.UNDER_WAY:
             return Refusal(

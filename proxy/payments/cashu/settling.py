@@ -52,7 +52,7 @@ class Settling:
         record, mint = self._known(lease)
         if record is None or mint is None:
             return _declined(refusals.unavailable(), "its mint is not configured any more")
-        keysets = mint.keysets
+        keysets = mint.keysets()
         if keysets is None:
             return _declined(refusals.unavailable(), "the mint's keysets are not known")
         if record.plan is not None and not _possible(record, keysets):
@@ -135,7 +135,7 @@ class Settling:
 
     async def _settled(self, mint: MintClient, record: SwapRecord, signed: list[BlindSignature]) -> Settled:
         """Raises BadSignature, UnknownKeyset."""
-        plan, keysets = record.plan, mint.keysets
+        plan, keysets = record.plan, mint.keysets()
         if plan is None or keysets is None:
             raise UnknownKeyset
         notes = await asyncio.to_thread(plan.unblind, signed, keysets.expand)
@@ -167,7 +167,7 @@ class Settling:
             signed = await mint.restore(plan.outputs)
             ours = [signed[output.blinded] for output in plan.outputs if output.blinded in signed]
             if len(ours) == len(plan.outputs):
-                if mint.keysets is None:
+                if mint.keysets() is None:
                     await mint.read()
                 return await self._settled(mint, record, ours)
             if ours:
