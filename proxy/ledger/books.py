@@ -14,8 +14,13 @@ from enum import IntEnum
 from typing import Final, Literal
 
 from proxy.ledger.api import Attempt, AttemptOutcome, Basis, Cap, CapExceeded, CapState, Hold, HoldRequest, Settlement
+from proxy.ledger.balances import Balances
 from proxy.ledger.errors import DuplicateHold, HoldNotOpen, StaleCounters
+from proxy.ledger.invoices import Invoices
+from proxy.ledger.payment_api import StoredAnswer
+from proxy.ledger.payments import Payments
 from proxy.ledger.purses import Purses
+from proxy.ledger.tenders import Tenders
 from proxy.ledger.transfers import TransferKind, Transfers
 from proxy.pricing.money import Nano
 from proxy.usage import Usage
@@ -61,14 +66,25 @@ class Books:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._execute = connection.execute
-        self.boot = 0
-        """Row id of the boot under which holds are made."""
         self._ids: dict[_CounterKey, int] = {}
         self._counters: dict[int, Counter] = {}
         self._dirty: dict[Counter, None] = {}
         self._transfers = Transfers(connection)
         self.purses = Purses(connection, self._transfers)
+        self.balances = Balances(connection, self._transfers)
+        self.payments = Payments(connection, self._transfers, self.balances)
+        self.invoices = Invoices(connection)
+        self._tenders = Tenders(connection, self.payments, self.balances)
         self._data_version = -1
+
+    @property
+    def boot(self) -> int:
+        """Row id of the boot under which holds are made and payments leased."""
+        return self.payments.boot
+
+    @boot.setter
+    def boot(self, boot: int) -> None:
+        self.payments.boot = boot
 
     # -- the transaction around a batch
 
@@ -81,10 +97,11 @@ class Books:
             self._forget()
 
     def commit(self) -> None:
-        """Write back the counters, purses and transfers of the batch, and commit."""
+        """Write back the counters, purses, balances and transfers of the batch, and commit."""
         if self._dirty:
             self._write_counters()
         self.purses.write()
+        self.balances.write()
         self._transfers.write()
         self._execute("COMMIT")
 
@@ -100,6 +117,7 @@ class Books:
         self._counters.clear()
         self._dirty.clear()
         self.purses.forget()
+        self.balances.forget()
 
     def _write_counters(self) -> None:
         rows = [(c.spent, c.held, c.overage, c.limit_max, c.id, c.read_spent, c.read_held) for c in self._dirty]
@@ -115,13 +133,15 @@ class Books:
     # -- holds
 
     def hold(self, request: HoldRequest) -> Hold:
-        """Set the amounts aside in every cap and the purse, or nowhere.
+        """Set the amounts aside in every cap and the purse, and take what the tender offers, or nothing of it.
 
-        Raises CapExceeded, PurseExceeded, DuplicateHold.
+        Raises CapExceeded, PurseExceeded, PaymentTaken, BalanceExceeded, DuplicateHold.
         """
         counters = [self._counter(cap) for cap in request.caps]
         self._check(request, counters)
         purse = None if request.purse is None else self.purses.fitting(request.purse, request.charged)
+        tender = request.tender
+        fitting = None if tender is None else self._tenders.fitting(tender, request)
         distinct = dict.fromkeys(counters)
         ids = tuple([counter.id for counter in distinct])
         purse_id = None if purse is None else purse.id
@@ -134,7 +154,10 @@ class Books:
             self._dirty[counter] = None
         if purse is not None:
             self.purses.hold(purse, request.charged)
-        return Hold(hold_id, request, soft, counters=ids, purse_id=purse_id)
+        hold = Hold(hold_id, request, soft, counters=ids, purse_id=purse_id)
+        if tender is not None and fitting is not None:
+            self._tenders.take(hold, tender, fitting)
+        return hold
 
     def _check(self, request: HoldRequest, counters: list[Counter]) -> None:
         exceeded = []
@@ -203,9 +226,11 @@ class Books:
             ),
         )
 
-    def commit_hold(self, hold_id: int) -> None:
-        """Note that the answer is about to go out. Raises HoldNotOpen."""
-        self._move(hold_id, "UPDATE holds SET state=2 WHERE id=? AND state=1")
+    def commit_hold(self, hold: Hold, answer: StoredAnswer | None, at_ms: int) -> None:
+        """Note that the answer is about to go out, and burn what pays for it. Raises HoldNotOpen, LeaseLost."""
+        self._tenders.check_burn(hold)
+        self._move(hold.id, "UPDATE holds SET state=2 WHERE id=? AND state=1")
+        self._tenders.burn(hold, answer, at_ms)
 
     def _move(self, hold_id: int, statement: str) -> None:
         if self._execute(statement, (hold_id,)).rowcount != 1:
@@ -231,6 +256,8 @@ class Books:
             self._end_attempt(hold.id, end)
         if len(settlement.attempts) < hold.attempts:
             self._close_attempts(hold.id, unreported, at_ms)
+        if request.tender is not None:
+            self._tenders.end(hold, settlement.tendered, settlement.outcome, at_ms)
         return charged > request.charged or (list_ or 0) > (request.list or 0)
 
     def release(self, hold: Hold, reason: str, at_ms: int) -> None:
@@ -241,6 +268,8 @@ class Books:
             self.purses.end(hold.purse_id, hold.id, held=hold.request.charged, paid=0, overage=0, at_ms=at_ms)
         if hold.attempts:
             self._close_attempts(hold.id, reason, at_ms)
+        if hold.request.tender is not None:
+            self._tenders.end(hold, 0, reason, at_ms)
 
     def _end_attempt(self, hold_id: int, end: AttemptOutcome) -> None:
         self._execute(

@@ -7,6 +7,7 @@ from typing import Final
 from proxy.errors import Refusal
 from proxy.ledger.api import Grant, HoldRequest, Settlement
 from proxy.ledger.errors import AMOUNT_NANO_MAX, GrantConflict, GrantTooLarge
+from proxy.ledger.payment_checks import check_tender
 
 GRANT_ID_CHARACTERS_MAX: Final = 128
 NOTE_CHARACTERS_MAX: Final = 500
@@ -16,6 +17,8 @@ _WALLETS: Final = ("balance", "frontier")
 
 def check_request(request: HoldRequest) -> None:
     """Raises ValueError, and Refusal `unbounded_cost` for what no row or cap can count."""
+    if request.tender is not None:
+        check_tender(request.tender)
     if request.charged < 0 or (request.list is not None and request.list < 0):
         raise ValueError("a hold is zero or more")
     if not 0 <= request.input_charged <= request.charged:
@@ -33,7 +36,7 @@ def check_request(request: HoldRequest) -> None:
 
 def is_possible(settlement: Settlement) -> bool:
     """Whether all its amounts can be counted."""
-    amounts = (settlement.charged, settlement.list or 0, settlement.paid or 0)
+    amounts = (settlement.charged, settlement.list or 0, settlement.paid or 0, settlement.tendered)
     return min(amounts) >= 0 and max(amounts) <= AMOUNT_NANO_MAX
 
 

@@ -7,6 +7,12 @@ from typing import Final
 
 AMOUNT_NANO_MAX: Final = 10**18
 """Largest amount in one row: a thousand million dollars, far inside 64 bits."""
+AMOUNT_UNITS_MAX: Final = 10**18
+"""Likewise of a payment or balance: ten million bitcoins, a million million dollars."""
+
+
+class LedgerClosed(Exception):
+    """The ledger is closed, or its writer has failed. Nothing was written."""
 
 
 class LedgerError(Exception):

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from proxy.ledger.api import Attempt, Cap, CapState, Grant, Hold, HoldRequest, Purse, PurseState, Settlement
 from proxy.ledger.books import Books
+from proxy.ledger.payment_api import StoredAnswer
 
 
 class Durability(IntEnum):
@@ -67,17 +68,19 @@ class Dispatching(Operation):
 
 
 class Committing(Operation):
-    """Note that the answer is about to go out."""
+    """Note that the answer is about to go out, and burn the proof that pays for it."""
 
-    __slots__ = ("hold",)
+    __slots__ = ("answer", "at_ms", "hold")
     durability = Durability.FULL
 
-    def __init__(self, hold: Hold, future: asyncio.Future[None]) -> None:
+    def __init__(self, hold: Hold, answer: StoredAnswer | None, at_ms: int, future: asyncio.Future[None]) -> None:
         super().__init__(future)
         self.hold = hold
+        self.answer = answer
+        self.at_ms = at_ms
 
     def apply(self, books: Books) -> None:
-        books.commit_hold(self.hold.id)
+        books.commit_hold(self.hold, self.answer, self.at_ms)
 
 
 class Settling(Operation):

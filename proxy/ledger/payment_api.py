@@ -10,7 +10,7 @@ All of this is durable past a loss of power before anybody is told.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
@@ -51,7 +51,7 @@ class Proof:
     """The money is ours already: nothing outside needs to be asked."""
     binding: str = ""
     """Digest of the method, path and body that it may pay for, kept at first sight; "": its rail says so otherwise."""
-    detail: bytes = b""
+    detail: bytes = field(default=b"", repr=False)
     """The rail's own: all it needs to ask again after a crash. May be bearer money: never logged, 0600 on disk."""
     leases_max: int = 5
     """So often it may be leased; then it can only be refunded."""
@@ -103,10 +103,10 @@ class EcashProof:
     keyset: str
     amount: int
     """sat"""
-    secret: str
-    signature: str
+    secret: str = field(repr=False)
+    signature: str = field(repr=False)
     """C, hex."""
-    dleq: str = ""
+    dleq: str = field(default="", repr=False)
     """e, s and r as JSON; "" where there is none."""
     kept: bool = True
     """Ours once the payment is burnt; False: the payer's change."""
@@ -125,9 +125,9 @@ class Receipt:
     """Too small, or too large in bytes, to go back."""
     reference: str = ""
     """For the payer and the books: transaction hash, payment hash, mint."""
-    detail: bytes = b""
+    detail: bytes = field(default=b"", repr=False)
     """The rail's own, for the headers of the answer."""
-    ecash: tuple[EcashProof, ...] = ()
+    ecash: tuple[EcashProof, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ class StoredAnswer:
     request_digest: str
     status: int
     headers: tuple[tuple[str, str], ...]
-    body: bytes
+    body: bytes = field(repr=False)
     at_ms: int = 0
 
 
@@ -164,8 +164,8 @@ class Payment:
     absorbed: int
     expired: int
     binding: str
-    detail: bytes
-    receipt_detail: bytes
+    detail: bytes = field(repr=False)
+    receipt_detail: bytes = field(repr=False)
     reference: str
     reason: str
     """Of its last event, in words for the operator."""

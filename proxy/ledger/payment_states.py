@@ -25,7 +25,7 @@ class PaymentState(IntEnum):
     UNKNOWN = 3
     """Outside was asked, and nobody knows what came of it."""
     BURNT = 4
-    """It has bought an answer, or a balance."""
+    """It has bought an answer, or a balance, or nobody claimed it for a year."""
     REFUNDED = 5
     """It went back to the payer: to a balance, or as ecash."""
     REFUSED = 6
@@ -59,6 +59,7 @@ TRANSITIONS: Final[dict[tuple[PaymentState, Event], PaymentState]] = {
     (_S.LEASED, _E.DOUBT): _S.UNKNOWN,
     (_S.LEASED, _E.REFUSE): _S.REFUSED,
     (_S.LEASED, _E.FREE): _S.SEEN,
+    (_S.UNKNOWN, _E.DOUBT): _S.UNKNOWN,
     (_S.UNKNOWN, _E.SETTLE): _S.SETTLED,
     (_S.UNKNOWN, _E.REFUSE): _S.REFUSED,
     (_S.UNKNOWN, _E.FREE): _S.SEEN,

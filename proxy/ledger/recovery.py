@@ -1,6 +1,7 @@
 """What becomes of the holds of a process that died: never dispatched, released; else settled in full.
 
-In full against the caps; a purse pays for the input only, because nobody knows what came of the rest.
+In full against the caps; a purse and a balance pay for the input only, because nobody knows what came of the rest.
+Payments that were being asked for are unknown; settled ones that were not burnt are free again, or go back.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import orjson
 from proxy.ledger.api import Hold, HoldRequest, Settlement
 from proxy.ledger.books import Books, State
 from proxy.ledger.boots import boots_folder, is_alive
+from proxy.ledger.payment_api import Tender, Unit
 from proxy.pricing.money import Nano
 
 CRASHED = "crashed"
@@ -31,6 +33,10 @@ class Recovered:
     """Had called an upstream: settled in full."""
     committed: int = 0
     """Were answering: settled in full."""
+    unknown: int = 0
+    """Payments that were being asked for outside: the reconciler's now."""
+    freed: int = 0
+    """Payments that were settled and not burnt."""
 
     def __add__(self, other: Recovered) -> Recovered:
         return Recovered(
@@ -38,6 +44,8 @@ class Recovered:
             self.released + other.released,
             self.dispatched + other.dispatched,
             self.committed + other.committed,
+            self.unknown + other.unknown,
+            self.freed + other.freed,
         )
 
 
@@ -56,11 +64,13 @@ def recover(connection: sqlite3.Connection, books: Books, database: Path, at_ms:
 
 def _recover_boot(connection: sqlite3.Connection, books: Books, boot_id: int, at_ms: int) -> Recovered:
     ended = dict.fromkeys(State, 0)
+    unknown = freed = 0
     books.begin()
     try:
         # Another process may have recovered this boot since the list was read.
         gone = connection.execute("SELECT first_hold FROM boots WHERE id=?", (boot_id,)).fetchone() is None
         if not gone:
+            unknown, freed = books.payments.recover(boot_id, CRASHED, at_ms)
             for row in _open_holds(connection, boot_id):
                 state = State(row["state"])
                 _end(connection, books, row, state, at_ms)
@@ -70,7 +80,8 @@ def _recover_boot(connection: sqlite3.Connection, books: Books, boot_id: int, at
     finally:
         if connection.in_transaction:
             books.rollback()
-    return Recovered(0 if gone else 1, ended[State.HELD], ended[State.DISPATCHED], ended[State.COMMITTED])
+    holds = (ended[State.HELD], ended[State.DISPATCHED], ended[State.COMMITTED])
+    return Recovered(0 if gone else 1, *holds, unknown, freed)
 
 
 def _open_holds(connection: sqlite3.Connection, boot_id: int) -> list[Any]:
@@ -89,7 +100,10 @@ def _end(connection: sqlite3.Connection, books: Books, row: Any, state: State, a
         books.release(hold, CRASHED, at_ms)
         return
     request = hold.request
-    settlement = Settlement(request.charged, request.list, (), CRASHED, at_ms, paid=request.input_charged)
+    tendered = 0 if request.tender is None else request.tender.input_amount
+    settlement = Settlement(
+        request.charged, request.list, (), CRASHED, at_ms, paid=request.input_charged, tendered=tendered
+    )
     books.settle(hold, settlement, unreported=CRASHED)
     # The hold was for its dearest attempt and nobody knows which one cost what: the last one bears it.
     connection.execute(
@@ -111,6 +125,7 @@ def _hold(row: Any) -> Hold:
         caps=(),
         at_ms=row["at_ms"],
         input_charged=Nano(row["input_charged"]),
+        tender=_tender(row),
     )
     return Hold(
         row["id"],
@@ -118,4 +133,12 @@ def _hold(row: Any) -> Hold:
         attempts=row["attempts"],
         counters=tuple(orjson.loads(row["counters"])),
         purse_id=row["purse"],
+        balance=row["balance"],
     )
+
+
+def _tender(row: Any) -> Tender | None:
+    """Of a balance. A payment's lease was ended before, so that nothing is left to do with its tender."""
+    if row["balance"] is None:
+        return None
+    return Tender(Unit(row["tender_unit"]), row["tender_held"], "", row["tender_input"])

@@ -3,7 +3,9 @@
 Amounts are nano-dollars, times milliseconds since the epoch. A hold's `counters` is a JSON list of the ids of
 the counters it counts in; what it counts there (charged or list) is the counter's own `basis`. `folded` is what a
 counter has spent, or a purse has paid, by holds that were pruned into `days`. What a purse has set aside for a hold
-is the hold's `held_charged`. `price_source` is NULL in holds of version 1, which did not keep it.
+is the hold's `held_charged`. `price_source` is NULL in holds of version 1, which did not keep it. The `tender_*` of a
+hold count its tender's unit; `tender_paid` is what its balance paid, or what of its payment was captured when it was
+burnt. Tables of payments: `payment_schema.py`.
 """
 
 from __future__ import annotations
@@ -15,9 +17,11 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
+from proxy.ledger.payment_schema import FROM_2, PAYMENT_TABLES
+
 DATABASE_NAME: Final = "tollway.db"
 """Name of the file in the state folder."""
-VERSION: Final = 2
+VERSION: Final = 3
 BUSY_MILLISECONDS_MAX: Final = 5_000
 """How long a statement waits for another process's write before it fails."""
 CACHED_STATEMENTS_MAX: Final = 128
@@ -66,7 +70,13 @@ CREATE TABLE IF NOT EXISTS holds (
     purse INTEGER,
     input_charged INTEGER NOT NULL DEFAULT 0 CHECK (input_charged >= 0),
     paid INTEGER CHECK (paid >= 0),
-    price_source TEXT
+    price_source TEXT,
+    payment INTEGER,
+    balance INTEGER,
+    tender_unit TEXT,
+    tender_held INTEGER CHECK (tender_held >= 0),
+    tender_input INTEGER CHECK (tender_input >= 0),
+    tender_paid INTEGER CHECK (tender_paid >= 0)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS attempts (
     hold_id INTEGER NOT NULL,
@@ -91,7 +101,7 @@ CREATE TABLE IF NOT EXISTS attempts (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS accounts (
     id INTEGER PRIMARY KEY,
-    book TEXT NOT NULL CHECK (book IN ('charged', 'list')),
+    book TEXT NOT NULL CHECK (book IN ('charged', 'list', 'msat', 'usdc')),
     name TEXT NOT NULL,
     UNIQUE (book, name)
 ) STRICT;
@@ -188,7 +198,8 @@ ALTER TABLE holds ADD COLUMN price_source TEXT;
 ALTER TABLE attempts ADD COLUMN partner TEXT;
 ALTER TABLE days ADD COLUMN paid INTEGER NOT NULL DEFAULT 0;
 """
-_MIGRATIONS: Final = {0: _TABLES, 1: _TABLES + _FROM_1}
+_NEW: Final = _TABLES + PAYMENT_TABLES
+_MIGRATIONS: Final = {0: _NEW, 1: _NEW + _FROM_1 + FROM_2, 2: _NEW + FROM_2}
 """From a file's version to what brings it to `VERSION`."""
 
 

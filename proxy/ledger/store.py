@@ -19,9 +19,8 @@ from proxy.ledger.books import Books
 from proxy.ledger.boots import FileLock, claim, sweeper_path
 from proxy.ledger.checkpoints import Checkpointer
 from proxy.ledger.checks import check_grant, check_request, is_possible, refused_grant
-from proxy.ledger.errors import GrantConflict, GrantTooLarge, HoldNotOpen
+from proxy.ledger.errors import GrantConflict, GrantTooLarge, HoldNotOpen, LedgerClosed
 from proxy.ledger.operations import (
-    Committing,
     Dispatching,
     Flushing,
     Granting,
@@ -32,11 +31,14 @@ from proxy.ledger.operations import (
     Releasing,
     Settling,
 )
+from proxy.ledger.payment_api import StoredAnswer
+from proxy.ledger.payment_checks import check_answer
+from proxy.ledger.payment_operations import HoldingProof, Leasing, Unleasing, commits, releases, settles
+from proxy.ledger.payment_store import PaymentStore
 from proxy.ledger.prune import prune
 from proxy.ledger.recovery import Recovered, recover
 from proxy.ledger.schema import connect
 from proxy.ledger.writer import Writer, unwritable
-from proxy.pricing.money import Nano
 
 OPERATIONS_WAITING_MAX: Final = 10_000
 """Operations not yet durable; past it no hold is taken."""
@@ -47,16 +49,12 @@ END_DELAY_SECONDS: Final = 0.005
 """How long an end, for which nobody waits, may lie before it is written without company."""
 
 
-class LedgerClosed(Exception):
-    """The ledger is closed, or its writer has failed. Nothing was written."""
-
-
 class BootTaken(Exception):
     """Another living process has opened the ledger under the same boot id."""
 
 
-class SqliteLedger:
-    """`proxy.ledger.api.Ledger` in one file. All methods are for the event loop of the first await."""
+class SqliteLedger(PaymentStore):
+    """`Ledger` and `PaymentLedger` in one file. All methods are for the event loop of the first await."""
 
     def __init__(
         self,
@@ -135,13 +133,14 @@ class SqliteLedger:
             raise Refusal("overloaded", "The ledger is behind. Try again in a second.", retry_after_seconds=1)
         check_request(request)
         future: asyncio.Future[Hold] = asyncio.get_running_loop().create_future()
-        self._submit(Holding(request, future))
+        paid = request.tender is not None and request.tender.proof is not None
+        self._submit((HoldingProof if paid else Holding)(request, future))
         try:
             return await future
         except asyncio.CancelledError:
             # Cancelled after the hold was made but before the caller could have it: nobody else can end it.
             if future.done() and not future.cancelled() and future.exception() is None:
-                self.release(future.result(), reason="abandoned", at_ms=self._clock.now_ms())
+                self._give_up(future.result())
             raise
 
     async def dispatch(
@@ -156,23 +155,25 @@ class SqliteLedger:
         self._submit(Dispatching(attempt, self._clock.now_ms(), future))
         return await future
 
-    async def commit(self, hold: Hold) -> None:
-        """See `Ledger.commit`. Survives the loss of power. Raises HoldNotOpen."""
+    async def commit(self, hold: Hold, answer: StoredAnswer | None = None) -> None:
+        """See `Ledger.commit`. Survives the loss of power, but for a balance's. Raises HoldNotOpen, too."""
         if hold.ended:
             raise HoldNotOpen(f"hold {hold.id} has ended already")
+        if answer is not None:
+            check_answer(answer)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._submit(Committing(hold, future))
+        self._submit(commits(hold)(hold, answer, self._clock.now_ms(), future))
         await future
 
     def settle(self, hold: Hold, settlement: Settlement) -> None:
         """See `Ledger.settle`. Never raises."""
         if self._may_end(hold, "settle"):
-            self._enqueue_end(Settling(hold, self._checked(hold, settlement)))
+            self._enqueue_end(settles(hold)(hold, self._checked(hold, settlement)))
 
     def release(self, hold: Hold, *, reason: str, at_ms: int) -> None:
         """See `Ledger.release`. Never raises."""
         if self._may_end(hold, "release"):
-            self._enqueue_end(Releasing(hold, reason, at_ms))
+            self._enqueue_end(releases(hold)(hold, reason, at_ms))
 
     async def cap_states(self, caps: tuple[Cap, ...]) -> tuple[CapState, ...]:
         """See `Ledger.cap_states`."""
@@ -223,10 +224,14 @@ class SqliteLedger:
         await asyncio.to_thread(self._join)
         if self._open:
             self._log.error("ledger_closed_with_open_holds", holds=self._open)
-        else:
+        leases = self._books.payments.table.leased_by(self._books.boot)
+        if leases:
+            self._log.error("ledger_closed_with_leases", payments=leases)
+        done = not self._open and not leases
+        if done:
             self._connection.execute("DELETE FROM boots WHERE id=?", (self._books.boot,))
         self._connection.close()
-        self._lock.release(remove=not self._open)
+        self._lock.release(remove=done)
         if self._sweeper is not None:
             self._sweeper.release()
 
@@ -296,14 +301,22 @@ class SqliteLedger:
                 if not future.cancelled():
                     future.set_exception(operation.error)
             else:
-                if type(operation) is Holding:
+                if isinstance(operation, Holding):
                     self._open += 1
                     if future.cancelled():
-                        self.release(operation.result, reason="abandoned", at_ms=self._clock.now_ms())
+                        self._give_up(operation.result)
+                elif isinstance(operation, Leasing) and future.cancelled():
+                    self._abandon(operation.result)
                 if not future.cancelled():
                     future.set_result(operation.result)
 
     # -- ends
+
+    def _give_up(self, hold: Hold) -> None:
+        # Nobody has it, so nobody has asked for its money either.
+        if hold.lease is not None:
+            hold.lease.asked = False
+        self.release(hold, reason="abandoned", at_ms=self._clock.now_ms())
 
     def _may_end(self, hold: Hold, how: str) -> bool:
         if hold.ended:
@@ -319,6 +332,8 @@ class SqliteLedger:
         self._submit(operation)
 
     def _note_end(self, operation: Operation) -> None:
+        if isinstance(operation, Unleasing) and operation.error is not None:
+            self._log.error("ledger_unlease_lost", payment=operation.lease.id, error=str(operation.error))
         if not isinstance(operation, Settling | Releasing):
             return
         hold = operation.hold
@@ -336,7 +351,8 @@ class SqliteLedger:
             return settlement
         self.alarms.invalid_amount(hold, settlement)
         request = hold.request
-        return Settlement(request.charged, request.list, (), "invalid_amount", settlement.at_ms)
+        tendered = 0 if request.tender is None else request.tender.amount
+        return Settlement(request.charged, request.list, (), "invalid_amount", settlement.at_ms, tendered=tendered)
 
     # -- on the writer's thread
 
@@ -367,10 +383,12 @@ class SqliteLedger:
         self._answer(list(self._unanswered))
 
 
-def _counts(recovered: Recovered) -> dict[str, Nano | int]:
+def _counts(recovered: Recovered) -> dict[str, int]:
     return {
         "boots": recovered.boots,
         "released": recovered.released,
         "dispatched": recovered.dispatched,
         "committed": recovered.committed,
+        "payments_unknown": recovered.unknown,
+        "payments_freed": recovered.freed,
     }

@@ -31,6 +31,22 @@ class TransferKind(IntEnum):
     """Origin: a grant. From the account `grants` into a purse."""
     TAKEN_OUT = 22
     """Origin: a grant of a negative amount. The way back."""
+    DEPOSITED = 31
+    """Origin: a payment, in the book of its unit, likewise the next seven. From `outside` to `payments`; from there
+    each part goes where it belongs."""
+    FEE = 32
+    CAPTURED = 33
+    CREDITED = 34
+    RETURNED = 35
+    CHANGE = 36
+    ABSORBED = 37
+    EXPIRED = 38
+    BALANCE_PAID = 41
+    """Origin: a hold. Its tender's balance pays."""
+    BALANCE_FOLDED = 42
+    """Origin: a balance. The sum of its pruned payments."""
+    BALANCE_EXPIRED = 43
+    """Origin: a balance. What was left at its end."""
 
 
 class Transfers:

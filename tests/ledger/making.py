@@ -6,6 +6,7 @@ import itertools
 import sqlite3
 from contextlib import closing
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -22,6 +23,15 @@ from proxy.ledger.api import (
     PurseState,
     Settlement,
 )
+from proxy.ledger.payment_api import (
+    BalanceKind,
+    EcashProof,
+    NewBalance,
+    OnFailure,
+    Proof,
+    Tender,
+    Unit,
+)
 from proxy.ledger.schema import connect
 from proxy.ledger.spend import SpendRow, spend
 from proxy.ledger.store import SqliteLedger
@@ -31,6 +41,7 @@ from tests.support.fakes import FakeClock, Log
 
 BERLIN = ZoneInfo("Europe/Berlin")
 FOREVER = 1 << 50
+DAY_MS = 86_400_000
 _numbers = itertools.count()
 USAGE = Usage(100, 20, cached_tokens=40, reasoning_tokens=5)
 
@@ -90,8 +101,88 @@ async def dispatched(
     return hold, await ledger.dispatch(hold, upstream=upstream, upstream_model="gpt-4o-2024", partner=partner)
 
 
+def proof(key: str = "", **changes: Any) -> Proof:
+    """Of a payment over Lightning, which needs nobody to be asked."""
+    fields: dict[str, Any] = {
+        "rail": "lightning",
+        "key": key or f"hash-{next(_numbers)}",
+        "unit": Unit.MSAT,
+        "amount": 21_000,
+        "settled": True,
+    }
+    return Proof(**{**fields, **changes})
+
+
+def unsettled(key: str = "", **changes: Any) -> Proof:
+    """Of an authorization that somebody outside must be asked to settle."""
+    fields: dict[str, Any] = {"rail": "x402", "unit": Unit.USDC, "amount": 1_000, "settled": False, "binding": "body"}
+    return proof(key, **{**fields, **changes})
+
+
+def ecash(key: str = "", **changes: Any) -> Proof:
+    """Of a token that a mint must be asked to swap."""
+    fields: dict[str, Any] = {"rail": "cashu", "amount": 30_000, "settled": False, "on_failure": OnFailure.RETURN}
+    return proof(key, **{**fields, **changes})
+
+
+def notes(*amounts: int, change: tuple[int, ...] = ()) -> tuple[EcashProof, ...]:
+    """Fresh ones of a mint, in sats: ours, then the payer's change."""
+    return tuple(
+        EcashProof("https://mint.test", "00ad", amount, f"secret-{next(_numbers)}", "02c0ffee", kept=kept)
+        for kept, amounts_ in ((True, amounts), (False, change))
+        for amount in amounts_
+    )
+
+
+def tender(shown: Proof | None = None, amount: int | None = None, **changes: Any) -> Tender:
+    """The proof pays all that it brings unless told otherwise."""
+    fields: dict[str, Any] = {
+        "unit": Unit.MSAT if shown is None else shown.unit,
+        "amount": amount if amount is not None or shown is None else shown.amount,
+        "request_digest": "request",
+        "proof": shown,
+    }
+    return Tender(**{**fields, **changes})
+
+
+def bought(shown: Proof, *caps: Cap, **changes: Any) -> HoldRequest:
+    """A request that comes with a proof of payment."""
+    return request(100, *caps, **{"tender": tender(shown), "key_id": "payer", "team": "payers", **changes})
+
+
+def drawing(digest: bytes, amount: int, *caps: Cap, unit: Unit = Unit.MSAT, **changes: Any) -> HoldRequest:
+    """A request that a balance pays for, a tenth of it for the input."""
+    wanted = tender(None, amount, balance=digest, input_amount=amount // 10, unit=unit)
+    return request(100, *caps, **{"tender": wanted, "key_id": "payer", "team": "payers", **changes})
+
+
+def new_balance(name: str = "", **changes: Any) -> NewBalance:
+    """30 days idle, 90 in all."""
+    digest = sha256((name or f"bal_{next(_numbers)}").encode()).digest()
+    fields: dict[str, Any] = {
+        "digest": digest,
+        "kind": BalanceKind.BOUGHT,
+        "idle_ms": 30 * DAY_MS,
+        "life_ms": 90 * DAY_MS,
+    }
+    return NewBalance(**{**fields, **changes})
+
+
+async def funded(ledger: SqliteLedger, amount: int, **changes: Any) -> bytes:
+    """A balance bought over Lightning; gives the digest of its token."""
+    balance = new_balance(**changes)
+    lease = await ledger.lease(proof(amount=amount), "top-up")
+    await ledger.fund(lease, balance)
+    return balance.digest
+
+
 def settlement(
-    charged: int, *attempts: Attempt, list_: int | None = -1, at_ms: int = 2000, paid: int | None = None
+    charged: int,
+    *attempts: Attempt,
+    list_: int | None = -1,
+    at_ms: int = 2000,
+    paid: int | None = None,
+    tendered: int = 0,
 ) -> Settlement:
     """The last attempt bears the list cost (as charged unless given), the others none."""
     listed = None if list_ is None else Nano(charged if list_ == -1 else list_)
@@ -106,7 +197,7 @@ def settlement(
         )
         for attempt in attempts
     )
-    return Settlement(Nano(charged), listed, ends, "served", at_ms, None if paid is None else Nano(paid))
+    return Settlement(Nano(charged), listed, ends, "served", at_ms, None if paid is None else Nano(paid), tendered)
 
 
 def rows(path: Path, query: str, *values: Any) -> list[Any]:

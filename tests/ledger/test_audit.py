@@ -117,7 +117,8 @@ async def test_a_hold_that_vanished_breaks_every_sum_it_was_in(books: Books) -> 
     ("table", "copy", "rule"),
     [
         ("holds", "INSERT INTO holds SELECT 100, exchange_id, boot, 4, key_id, user, team, organisation, model,"
-         " operation, held_charged, held_list, 0, 0, '[]', at_ms, 1, 'copy', NULL, 0, NULL, ''"
+         " operation, held_charged, held_list, 0, 0, '[]', at_ms, 1, 'copy', NULL, 0, NULL, '',"
+         " NULL, NULL, NULL, NULL, NULL, NULL"
          " FROM holds WHERE id = 1",
          "an exchange has one hold"),
         ("transfers", "INSERT INTO transfers SELECT * FROM transfers WHERE origin = 1 AND kind = 1",

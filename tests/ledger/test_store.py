@@ -12,9 +12,9 @@ import pytest
 from proxy.errors import Refusal
 from proxy.ledger import store
 from proxy.ledger.api import Basis, CapExceeded, CapState, Hold
-from proxy.ledger.errors import AMOUNT_NANO_MAX, DuplicateHold, HoldNotOpen
+from proxy.ledger.errors import AMOUNT_NANO_MAX, DuplicateHold, HoldNotOpen, LedgerClosed
 from proxy.ledger.operations import Operation
-from proxy.ledger.store import BootTaken, LedgerClosed, SqliteLedger
+from proxy.ledger.store import BootTaken, SqliteLedger
 from proxy.pricing.money import Nano
 from tests.ledger.making import cap, crash, dispatched, opened, request, rows, settlement, state_of
 from tests.support.fakes import Log

@@ -15,6 +15,7 @@ from proxy.ledger.api import (
     PurseState,
     Settlement,
 )
+from proxy.ledger.payment_api import StoredAnswer
 from proxy.pricing.money import ZERO, Nano
 
 
@@ -59,7 +60,7 @@ class MemoryLedger:
         self.attempts.append(attempt)
         return attempt
 
-    async def commit(self, hold: Hold) -> None:
+    async def commit(self, hold: Hold, answer: StoredAnswer | None = None) -> None:
         raise AssertionError("no proof stands behind this hold")
 
     def settle(self, hold: Hold, settlement: Settlement) -> None:
