@@ -1,0 +1,240 @@
+"""One request, paid for: asked, offered, paid, asked again, answered. Never paid twice.
+
+What was paid is written down before it is shown to the proxy. While the proxy says that it is busy, or does not know
+yet, the same payment is shown again; when that does not help it stays written down, to be retried or refunded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from typing import Any, Final
+
+import orjson
+
+from proxy.clock import Clock
+from proxy.ledger.payment_api import Unit
+from proxy.payments.client.amounts import USDC_PER_USD, Amount, SpendLimits
+from proxy.payments.client.answers import Answer, code_of, message_of, read_answer, receipt_of
+from proxy.payments.client.errors import NotServed, PayError, Refused, Unreachable, WalletFailure
+from proxy.payments.client.kept import Kept, KeptFile
+from proxy.payments.client.offers import Challenge, Offer, read_challenge
+from proxy.payments.client.transport import Arriving, Reply, Way
+from proxy.payments.client.wallets import Wallet, choose
+
+CHAT: Final = "/v1/chat/completions"
+TRIES_MAX: Final = 4
+"""So often one payment is shown."""
+WAIT_SECONDS_MAX: Final = 30.0
+WAIT_SECONDS: Final = 2.0
+"""Where the proxy does not say how long."""
+_AGAIN: Final = frozenset({409, 429, 502, 503, 504})
+"""Nothing is lost yet: the same payment may be shown again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something that a payer may want to see. `facts` hold no secret."""
+
+    kind: str
+    """request | offers | price | pay | paid_request | wait | answer | change"""
+    text: str
+    facts: dict[str, Any] = field(default_factory=dict)
+    offers: tuple[Offer, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to ask for."""
+
+    body: dict[str, Any]
+    path: str = CHAT
+
+    @property
+    def stream(self) -> bool:
+        return self.body.get("stream") is True
+
+    def as_model(self, model: str | None) -> Order:
+        """`auto` by the name that it was routed to and priced at."""
+        return self if model is None or self.body.get("model") != "auto" else Order({**self.body, "model": model})
+
+    def raw(self) -> bytes:
+        return orjson.dumps(self.body)
+
+
+class Payer:
+    """Asks one proxy, with one wallet or one balance."""
+
+    def __init__(
+        self,
+        way: Way,
+        clock: Clock,
+        kept: KeptFile,
+        limits: SpendLimits,
+        *,
+        tell: Callable[[Step], None] = lambda _: None,
+        show: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.way = way
+        self.limits = limits
+        self._clock = clock
+        self._kept = kept
+        self._tell = tell
+        self._show = show
+
+    async def ask(self, order: Order, wallet: Wallet, rail: str | None = None) -> Answer:
+        """Pay for the request what it costs, and have it answered. Raises PayError."""
+        if order.stream and not wallet.streams:
+            raise WalletFailure("Ecash pays for whole answers only: the change is known at their end. Leave --stream.")
+        self._tell(Step("request", f"POST {order.path}", {"model": order.body.get("model")}))
+        async with self.way.open("POST", order.path, order.raw()) as arriving:
+            if arriving.status == 200:
+                answer = await read_answer(arriving, self._show)
+                self._tell(Step("answer", "answered without a payment"))
+                return answer
+            challenge = self.offered(await arriving.whole())
+        order = order.as_model(challenge.route_model)
+        offer, kept = await self.pay(challenge, wallet, order.path, order.raw(), rail)
+        return await self.show_again(kept, offer)
+
+    def offered(self, reply: Reply) -> Challenge:
+        """What a 402 offers. Raises Refused for any other answer, and for a 402 that offers nothing."""
+        challenge = read_challenge(reply.headers, reply.body)
+        if reply.status != 402 or not (challenge.offers or challenge.problems):
+            raise refused(reply)
+        problems = f" ({'; '.join(challenge.problems)})" if challenge.problems else ""
+        count = len(challenge.offers)
+        text = f"402: {count} way{'' if count == 1 else 's'} to pay{problems}"
+        plain = [{"rail": one.rail, **one.amount.plain(), "detail": one.detail} for one in challenge.offers]
+        self._tell(Step("offers", text, {"offers": plain, "problems": challenge.problems}, challenge.offers))
+        return challenge
+
+    async def pay(
+        self, challenge: Challenge, wallet: Wallet, path: str, body: bytes, rail: str | None
+    ) -> tuple[Offer, Kept]:
+        """Pay one of the offers, and write it down. Raises PayError; OverLimit before anything is paid."""
+        offer = choose(wallet, challenge.offers, rail)
+        self.limits.check(offer.amount, "It costs")
+        self._kept.check()
+        self._tell(Step("pay", f"{offer.amount} by {offer.rail}, with {wallet.words}", offer.amount.plain()))
+        header, value = await wallet.credential(offer, self.limits)
+        kept = self._kept.add(
+            self._clock.now_ms(),
+            url=self.way.url,
+            path=path,
+            rail=offer.rail,
+            amount=str(offer.amount),
+            header=header,
+            value=value,
+            body=body.decode(),
+        )
+        return offer, kept
+
+    async def show_again(self, kept: Kept, offer: Offer | None = None) -> Answer:
+        """Show a payment that was made, until it is answered. Raises NotServed where it stays written down."""
+        body = kept.body.encode()
+        for tried in range(1, TRIES_MAX + 1):
+            self._tell(Step("paid_request", f"POST {kept.path} with {kept.header}"))
+            try:
+                async with self.way.open("POST", kept.path, body, kept.credential) as arriving:
+                    if arriving.status == 200:
+                        return await self._served(arriving, kept, offer)
+                    reply = await arriving.whole()
+            except Unreachable as error:
+                raise NotServed(f"{error} {self._words(kept)}") from error
+            returned = self._returned(reply, kept)
+            if reply.status not in _AGAIN or returned or tried == TRIES_MAX:
+                raise self._not_served(reply, kept, returned=returned)
+            await self._wait(reply)
+        raise NotServed(self._words(kept))
+
+    async def from_balance(self, order: Order, token: str) -> Answer:
+        """Ask what it costs, and have a balance pay. Raises PayError."""
+        price = await self.estimate(order)
+        amount = price_of(price)
+        self.limits.check(amount, "It costs")
+        self._tell(Step("price", f"at most {amount}", amount.plain()))
+        self._tell(Step("paid_request", f"POST {order.path} from the balance"))
+        async with self.way.open("POST", order.path, order.raw(), bearer(token)) as arriving:
+            if arriving.status != 200:
+                raise refused(await arriving.whole())
+            answer = await read_answer(arriving, self._show)
+        answer.rail = "balance"
+        return answer
+
+    async def estimate(self, order: Order) -> dict[str, Any]:
+        """What the proxy says it costs. Raises Refused."""
+        fields = {name: value for name, value in order.body.items() if name != "stream"}
+        reply = await self.way.ask("POST", "/v1/estimate-cost", orjson.dumps(fields))
+        if reply.status != 200:
+            raise refused(reply)
+        return reply.json()
+
+    async def _served(self, arriving: Arriving, kept: Kept, offer: Offer | None) -> Answer:
+        """It is burnt from here on, whatever becomes of the rest; change is told before the rest is read."""
+        self._change(receipt_of(arriving.headers).change, receipt_of(arriving.headers).change_sats)
+        self._kept.strike(kept.id)
+        answer = await read_answer(arriving, self._show)
+        answer.rail = kept.rail
+        answer.paid = None if offer is None else offer.amount
+        return answer
+
+    def _returned(self, reply: Reply, kept: Kept) -> bool:
+        """Ecash that came back with the error; or it never left: what is refused with 400 or 402 was not taken."""
+        receipt = receipt_of(reply.headers)
+        self._change(receipt.change, receipt.change_sats)
+        if receipt.change or (kept.rail in ("cashu", "x402") and reply.status in (400, 402)):
+            self._kept.strike(kept.id)
+            return True
+        return False
+
+    def _change(self, token: str, sats: int) -> None:
+        if token:
+            self._tell(Step("change", f"{sats} sats came back as ecash", {"token": token, "sats": sats}))
+
+    def _not_served(self, reply: Reply, kept: Kept, *, returned: bool) -> PayError:
+        error = refused(reply)
+        if returned:
+            return error
+        return NotServed(f"{error} {self._words(kept)}")
+
+    def _words(self, kept: Kept) -> str:
+        return (
+            f"The payment of {kept.amount} is kept as number {kept.id}: 'tollway pay retry {kept.id}' shows it again, "
+            f"'tollway pay refund {kept.id}' turns it into a balance."
+        )
+
+    async def _wait(self, reply: Reply) -> None:
+        text = reply.header("retry-after") or ""
+        seconds = min(float(text), WAIT_SECONDS_MAX) if text.isdigit() else WAIT_SECONDS
+        why = code_of(reply.json()) or str(reply.status)
+        self._tell(Step("wait", f"{why}: shown again in {seconds:g} s, nothing is paid twice"))
+        await asyncio.sleep(seconds)
+
+
+def bearer(token: str) -> tuple[str, str]:
+    """How a balance pays."""
+    return "Authorization", f"Bearer {token}"
+
+
+def refused(reply: Reply) -> Refused:
+    """An answer that is an error, in its own words."""
+    content = reply.json()
+    message = message_of(content) or "no reason was given"
+    return Refused(reply.status, code_of(content), message[:500])
+
+
+def price_of(estimate: dict[str, Any]) -> Amount:
+    """The sats of an estimate, else its dollars. Raises PayError where it has neither."""
+    sats, usd = estimate.get("costSats"), estimate.get("costUsd")
+    if isinstance(sats, int) and not isinstance(sats, bool) and sats >= 0:
+        return Amount.sats(sats)
+    try:
+        atomic = (Decimal(str(usd)) * USDC_PER_USD).to_integral_value(ROUND_CEILING)
+    except InvalidOperation as error:
+        raise PayError(
+            "The proxy does not say what it costs, so nothing is spent. --estimate shows its answer."
+        ) from error
+    return Amount(Unit.USDC, int(atomic))
