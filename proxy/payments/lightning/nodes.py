@@ -41,6 +41,10 @@ def _backend(settings: Lightning, keys: DerivedKeys, state: Path, clock: Clock) 
             from proxy.payments.lightning.phoenixd import PhoenixdNode
 
             return PhoenixdNode(settings)
+        case "nwc":
+            from proxy.payments.lightning.nwc import NwcNode
+
+            return NwcNode(settings, clock)
         case "dev":
             from proxy.payments.lightning.dev import DevNode
 
