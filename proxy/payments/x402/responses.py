@@ -49,9 +49,7 @@ def settlement_failed(reason: str, *, message: str | None = None) -> Refusal:
 
 def plain(reason: str) -> str:
     """The code, or that of any failure where it is not a code at all."""
-    return (
-        reason if len(reason) <= 80 and reason.replace("_", "").isalnum() and reason.isascii() else TRANSACTION_FAILED
-    )
+    return reason if _CODE.fullmatch(reason) else TRANSACTION_FAILED
 
 
 def response_header(document: dict[str, Any]) -> str:
