@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -79,8 +80,13 @@ class Funding:
         key = (invoice.payment_hash, holder and holder.state.row)
         return await self._together.run(key, lambda: self._by_invoice(invoice, holder))
 
-    async def by_payment(self, presented: Presented, ask: Ask, holder: Holder | None) -> Bought:
-        """Take the payment that came along and fund a balance with it. Raises Refusal, in its rail's own words."""
+    async def by_payment(
+        self, presented: Presented, ask: Ask, holder: Holder | None, *, check_new: Callable[[], None]
+    ) -> Bought:
+        """Take the payment that came along and fund a balance with it. Raises Refusal, in its rail's own words.
+
+        `check_new` may refuse a payment of which the ledger knows nothing yet.
+        """
         rail = self._rails.taking(presented.credential)
         if rail is None:
             raise Refusal("payment_not_accepted", f"Payments by {presented.credential.value} are not taken here.")
@@ -88,6 +94,8 @@ class Funding:
         if proof is None:
             raise Refusal("payment_not_accepted", "A balance cannot pay for a balance.")
         _check_unit(proof, holder)
+        if await self._ledger.payment(proof.rail, proof.key) is None:
+            check_new()
         # Nobody joins: who sees an x402 payment on chain can copy it, so only the first to show it is told the token.
         bought = await self._together.run(object(), lambda: self._by_payment(rail, presented, proof, ask, holder))
         if bought is None:
@@ -128,8 +136,8 @@ class Funding:
             if holder is None or holder.state.row != taken.payment.balance:
                 await rail.shown(presented)  # Some proofs are public once they paid: is it the payer who shows it?
             again = await self._again(taken, holder)
-            if again is None:
-                raise rail.taken(taken) from taken
+            if again is None or again.token is None:
+                raise _elsewhere(taken.payment) from taken
             return Bought(again.token, again.state, await rail.served_again(taken.payment))
         if not lease.settled:
             await self._collector.collect(rail, lease, ask)
@@ -193,6 +201,14 @@ def _check_unit(proof: Proof, holder: Holder | None) -> None:
             f"This balance counts {unit_of(holder.state.unit)}, the payment is in {unit_of(proof.unit)}. Nothing was "
             "taken. Send it without the balance's token to open another balance.",
         )
+
+
+def _elsewhere(payment: Payment) -> Refusal:
+    return Refusal(
+        "payment_spent",
+        f"Payment {payment.id} is on a balance already, which it did not open: show that balance's token beside it.",
+        details={"payment_id": payment.id},
+    )
 
 
 def _busy(taken: PaymentTaken) -> Refusal:
