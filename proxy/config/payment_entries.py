@@ -120,6 +120,12 @@ class X402Entry(Strict):
         description="Network -> JSON-RPC URL: to settle here, for contract wallets, to reconcile.",
     )
     signer_key: str = Field(default="", repr=False, description="Private key that pays the gas. ${NAME} or file:PATH.")
+    gas_max: Annotated[int, Field(ge=50_000, le=10_000_000)] = Field(
+        default=500_000, description="Gas that one transaction of the signer may use."
+    )
+    fee_gwei_max: Annotated[Decimal, Field(gt=0, le=100_000, decimal_places=9)] = Field(
+        default=Decimal(10), description="Most that the signer pays for one gas; a dearer network is not settled on."
+    )
     confirmations: Annotated[int, Field(ge=1, le=64)] = Field(default=1, description="Blocks, the payment's included.")
     usd_min: Annotated[Decimal, Field(ge=0, le=1, decimal_places=6)] = Field(
         default=Decimal("0.001"), description="Least that one request costs, in dollars."

@@ -30,6 +30,7 @@ SECRET_BYTES: Final = 32
 DEVELOPMENT_USD: Final = Decimal(68_000)
 """A bitcoin, where nothing is paid in earnest."""
 _MICRO: Final = 1_000_000
+_GIGA: Final = 1_000_000_000
 
 
 def build_payments(
@@ -178,6 +179,8 @@ def _x402(entry: X402Entry, marks: Marks, problems: list[Problem]) -> X402 | Non
         facilitator_headers=_pairs(entry.facilitator_headers),
         rpc=dict(entry.rpc),
         signer_key=entry.signer_key,
+        gas_max=entry.gas_max,
+        fee_wei_max=int(entry.fee_gwei_max * _GIGA),
         confirmations=entry.confirmations,
         usdc_min=int(entry.usd_min * _MICRO),
         settle_seconds=entry.settle_seconds,

@@ -96,6 +96,10 @@ class X402:
     """Network -> JSON-RPC URL: needed to settle in process, for contract wallets and to reconcile."""
     signer_key: str = field(default="", repr=False)
     """Private key that pays the gas, hex."""
+    gas_max: int = 500_000
+    """Of one transaction of the signer's."""
+    fee_wei_max: int = 10 * 10**9
+    """Most that the signer pays for one gas."""
     confirmations: int = 1
     usdc_min: int = 1000
     """Floor of a price."""
