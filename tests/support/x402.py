@@ -229,6 +229,14 @@ class ScriptedSettler:
         self.wallet: bool | None = True
         self.asked: list[Authorization] = []
 
+        self.open = False
+
+    async def start(self) -> None:
+        self.open = True
+
+    async def aclose(self) -> None:
+        self.open = False
+
     async def settle(self, authorization: Authorization, requirements: dict[str, Any]) -> Outcome:
         self.settled.append((authorization, requirements))
         return self.outcome or Settled(Receipt(authorization.value, reference="0xtx", detail=b"{}"))

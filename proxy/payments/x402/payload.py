@@ -61,15 +61,22 @@ class Authorization:
     """The payment payload as sent, for a facilitator."""
     contract: bool = False
     """The signature is not the payer's own key's: a contract wallet's (EIP-1271, ERC-6492), or junk. Nobody has
-    verified it yet. A wallet may take several signatures for one nonce, and each is a payment of its own here: who
-    looks on chain for what became of it must find this very signature in the transaction's input."""
+    verified it yet.
+
+    A wallet may take several signatures for one nonce, and each is a payment of its own here: who looks on chain for
+    what became of it must find this very signature, without its ERC-6492 wrapping, in the transaction's input. A key
+    may have code, too (EIP-7702): where the transaction was given a signature that is not the key's, it paid for that
+    one, and not for an authorization that is no contract's.
+    """
+    given: bytes = field(default=b"", repr=False)
+    """Of a contract's: the signature without its ERC-6492 wrapping, v spelt in one way. For `key` alone."""
 
     @property
     def key(self) -> str:
-        """What there is only one of: `chain:asset:payer:nonce`, and of a contract's also the signature, so that junk
-        under somebody's nonce never stands in the way of its owner."""
+        """What there is only one of: `chain:asset:payer:nonce`, and of a contract's also the signature that the token
+        is given, so that junk under somebody's nonce never stands in the way of its owner."""
         nonce = f"{self.asset.network}:{self.asset.address.lower()}:{self.payer.lower()}:{self.nonce.hex()}"
-        return f"{nonce}:{_digest(self.signature)}" if self.contract else nonce
+        return f"{nonce}:{_digest(self.given or self.signature)}" if self.contract else nonce
 
     def json(self) -> bytes:
         """For `Proof.detail`; `parse` reads it again."""
@@ -89,6 +96,7 @@ class Authorization:
                 "signature": self.signature.hex(),
                 "x402": self.version,
                 "contract": self.contract,
+                "given": self.given.hex(),
                 "payload": self.payload,
             }
         )
@@ -109,6 +117,7 @@ class Authorization:
             version=kept["x402"],
             payload=kept["payload"],
             contract=kept["contract"],
+            given=bytes.fromhex(kept["given"]),
         )
 
 

@@ -51,6 +51,12 @@ class X402Rail(Rail):
         self._verifier = Verifier(settings)
         self._envelope = Envelope(settings, self._verifier, description=payments.description)
 
+    async def start(self) -> None:
+        await self._settler.start()
+
+    async def stop(self) -> None:
+        await self._settler.aclose()
+
     def offer(self, ask: Ask, invoice: IssuedInvoice | None) -> Offer | None:
         return self._envelope.offer(ask)
 

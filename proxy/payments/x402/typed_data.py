@@ -74,8 +74,8 @@ def has_high_s(signature: bytes) -> bool:
 
 
 def with_v(signature: bytes) -> bytes:
-    """A 65-byte signature with v as 27 or 28, which is what tokens take."""
-    return signature[:64] + bytes((signature[64] + _V_BASE,)) if signature[64] < _V_BASE else signature
+    """A 65-byte signature with v as 27 or 28 where it was 0 or 1: tokens take no others."""
+    return signature[:64] + bytes((signature[64] + _V_BASE,)) if signature[64] in (0, 1) else signature
 
 
 @lru_cache(_ADDRESSES_CACHED_MAX)

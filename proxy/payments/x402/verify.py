@@ -25,6 +25,7 @@ from proxy.payments.x402.typed_data import (
     transfer_digest,
     with_v,
 )
+from proxy.payments.x402.wallets import unwrapped
 
 EXPIRY_MARGIN_SECONDS: Final = 6
 """An authorization must be good for so much longer: a few blocks, as the SDK has it."""
@@ -94,14 +95,17 @@ class Verifier:
         return found
 
     def _signed(self, sent: Sent, assets: list[Asset]) -> Authorization:
-        payer, plain = checksummed(sent.payer), len(sent.signature) == SIGNATURE_BYTES
-        if plain and has_high_s(sent.signature):
-            raise settlement_failed(
-                INVALID_SIGNATURE, message="The signature's s is in the upper half: send its other spelling (EIP-2)."
-            )
-        signed = (
-            next((a for a in assets if signer_of(_digest(sent, a), sent.signature) == payer), None) if plain else None
-        )
+        wrapping = unwrapped(sent.signature)
+        if wrapping is None:
+            raise _bad_signature("The ERC-6492 wrapping of the signature is not in order.")
+        payer, given, signed = checksummed(sent.payer), wrapping.inner, None
+        if len(given) == SIGNATURE_BYTES:
+            if has_high_s(given):
+                raise _bad_signature("The signature's s is in the upper half: send its other spelling (EIP-2).")
+            given = with_v(given)
+            signed = next((asset for asset in assets if signer_of(_digest(sent, asset), given) == payer), None)
+            if signed is not None and wrapping.factory:
+                raise _bad_signature("The payer's own key signed: send its signature without the ERC-6492 wrapping.")
         if signed is None and assets[0].network not in self._settings.rpc:
             raise settlement_failed(INVALID_SIGNATURE)
         return Authorization(
@@ -112,10 +116,11 @@ class Verifier:
             valid_after=sent.valid_after,
             valid_before=sent.valid_before,
             nonce=sent.nonce,
-            signature=sent.signature if signed is None else with_v(sent.signature),
+            signature=sent.signature if signed is None else given,
             version=sent.version,
             payload=sent.payload,
             contract=signed is None,
+            given=given if signed is None else b"",
         )
 
 
@@ -142,6 +147,10 @@ def binding(authorization: Authorization, request_digest: str) -> str:
         nonce=authorization.nonce,
     )
     return hashlib.sha256(request_digest.encode() + terms).hexdigest()
+
+
+def _bad_signature(message: str) -> Refusal:
+    return settlement_failed(INVALID_SIGNATURE, message=message)
 
 
 def claim_text(authorization: Authorization) -> str:

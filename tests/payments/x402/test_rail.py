@@ -45,6 +45,15 @@ async def refused(own: Till, shown, asked=None) -> Refusal:
     return caught.value
 
 
+async def test_rail_opens_and_closes_its_settler():
+    """It is nobody else's."""
+    own = till()
+    await own.rail.start()
+    assert own.settler.open
+    await own.rail.stop()
+    assert not own.settler.open
+
+
 async def test_tender_is_the_price_and_the_proof_all_that_was_signed():
     """The price is taken; the proof is what there is only one of, bound to the request, not settled."""
     tender = await till().rail.check(Payload(value=5000).presented(), ask())

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from eth_abi.abi import encode
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.errors import Refusal
 from proxy.payments.settings import Asset
@@ -119,6 +122,38 @@ def test_junk_with_a_victims_nonce_never_has_the_victims_key():
     keys = {victim.key, *(one.key for one in junk)}
     assert len(keys) == 4
     assert all(one.key.startswith(victim.key) for one in junk)
+
+
+def wrapped(inner: bytes, call: bytes = b"\x01") -> bytes:
+    """An ERC-6492 signature."""
+    body = encode(("address", "bytes", "bytes"), ("0x" + "fa" * 20, call, inner))
+    return body + bytes.fromhex("6492" * 16)
+
+
+def test_wrapping_makes_no_second_payment():
+    """What the token is given is the same, whatever deploys the wallet and however v is spelt: one key."""
+    inner = Payload(signer=STRANGER).signed()
+    small = inner[:64] + bytes((inner[64] - 27,))
+    ways = [inner, small, wrapped(inner), wrapped(inner, b"\x02"), wrapped(small)]
+    found = [judged(Payload(signature=way), rpc=RPC) for way in ways]
+    assert len({one.key for one in found}) == 1
+    assert [one.signature for one in found] == ways
+    assert judged(Payload(signature=wrapped(b"\x01" * 90)), rpc=RPC).key != found[0].key
+
+
+def test_own_keys_signature_is_not_taken_wrapped():
+    """It would be a second payment under the nonce of the first."""
+    assert reason(Payload(signature=wrapped(Payload().signed())), rpc=RPC) == "invalid_exact_evm_payload_signature"
+    assert reason(Payload(signature=wrapped(high_s(Payload().signed()))), rpc=RPC)
+
+
+@given(st.binary(max_size=300))
+def test_any_wrapping_is_read_or_refused(body):
+    """No bytes before the mark of ERC-6492 make anything but a candidate or a refusal."""
+    try:
+        assert judged(Payload(signature=body + bytes.fromhex("6492" * 16)), rpc=RPC).contract
+    except Refusal as refusal:
+        assert refusal.details["reason"] == "invalid_exact_evm_payload_signature"
 
 
 def test_version_1_finds_the_token_by_the_signature():
