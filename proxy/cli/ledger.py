@@ -10,8 +10,9 @@ import typer
 
 from proxy.cli import opening
 from proxy.cli.opening import DEFAULT_CONFIG, EXIT_FINDINGS, ConfigOption, JsonOption, fail
-from proxy.ledger.audit import RULES
+from proxy.ledger.audit import RULES, RULES_OF_THE_FILE
 from proxy.ledger.audit import audit as audit_ledger
+from proxy.ledger.audit_payments import UnitSums, unit_sums
 from proxy.ledger.prune import prune as prune_ledger
 
 app = typer.Typer(help="The ledger itself.", no_args_is_help=True)
@@ -19,21 +20,40 @@ app = typer.Typer(help="The ledger itself.", no_args_is_help=True)
 
 @app.command("audit", epilog="Example: tollway ledger audit && echo the books hold")
 def audit(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
-    """Prove that every sum holds, beside running proxies. Exits with 1 if one does not."""
+    """Prove that every sum holds, beside running proxies. Exits with 1 if one does not.
+
+    Where anything was paid with requests it prints, by unit, what became of all of it.
+    """
     generation = opening.generation_of(config)
     with opening.ledger_file(generation) as connection:
         findings = audit_ledger(connection, opening.database_of(generation))
         (holds,) = connection.execute("SELECT count(*) FROM holds").fetchone()
+        units = unit_sums(connection)
     if json:
-        opening.print_json({"clean": not findings, "findings": [asdict(finding) for finding in findings]})
+        opening.print_json(
+            {
+                "clean": not findings,
+                "findings": [asdict(finding) for finding in findings],
+                "units": [asdict(unit) for unit in units],
+            }
+        )
     elif findings:
         for finding in findings:
             typer.echo(str(finding), err=True)
         typer.echo(f"{len(findings)} findings. Keep a copy of the file before anything else is done to it.", err=True)
     else:
-        typer.echo(f"The books hold: {holds} holds, {len(RULES) + 2} rules, no finding.")
+        typer.echo(f"The books hold: {holds} holds, {len(RULES) + RULES_OF_THE_FILE} rules, no finding.")
+        for unit in units:
+            typer.echo(_sums_text(unit))
     if findings:
         raise typer.Exit(EXIT_FINDINGS)
+
+
+def _sums_text(unit: UnitSums) -> str:
+    parts = {name: amount for name, amount in asdict(unit).items() if name not in ("unit", "deposits")}
+    return f"{unit.unit}: {unit.deposits} deposits = " + " + ".join(
+        f"{amount} {part}" for part, amount in parts.items()
+    )
 
 
 @app.command("prune", epilog="Example: tollway ledger prune --before 90d")

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from proxy.ledger.audit_payments import PAYMENT_RULES
 from proxy.ledger.audit_purses import PURSE_RULES
 from proxy.ledger.boots import is_alive
 
 FINDINGS_PER_RULE_MAX: Final = 100
+RULES_OF_THE_FILE: Final = 3
+"""Beside `RULES`: no hold and no payment is left to a dead process, and the file is intact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,7 @@ def audit(connection: sqlite3.Connection, database: Path) -> list[Finding]:
             for subject, expected, found in connection.execute(query).fetchmany(FINDINGS_PER_RULE_MAX):
                 findings.append(Finding(rule, str(subject), str(expected), str(found)))
         findings += _abandoned(connection, database)
+        findings += _left_leased(connection, database)
         findings += _damaged(connection)
     finally:
         connection.execute("ROLLBACK")
@@ -52,6 +56,18 @@ def _abandoned(connection: sqlite3.Connection, database: Path) -> list[Finding]:
     ).fetchall()
     return [
         Finding("no hold of a dead process is open", f"boot {name or number}", "0 open holds", f"{count} open holds")
+        for number, name, count in rows
+        if name is None or not is_alive(database, name)
+    ]
+
+
+def _left_leased(connection: sqlite3.Connection, database: Path) -> list[Finding]:
+    rows = connection.execute(
+        "SELECT boot, (SELECT boot FROM boots WHERE id = payments.boot), count(*) FROM payments"
+        " WHERE boot IS NOT NULL GROUP BY boot"
+    ).fetchall()
+    return [
+        Finding("no payment is leased by a dead process", f"boot {name or number}", "0 leases", f"{count} leases")
         for number, name, count in rows
         if name is None or not is_alive(database, name)
     ]
@@ -118,11 +134,14 @@ RULES: Final[dict[str, str]] = {
     "a day has its list transfer": _day_rule(13, "list - list_overage"),
     "a day has its list overage": _day_rule(14, "list_overage"),
     "a transfer comes from what can move money": """
-        SELECT 'transfer ' || origin || '/' || kind, 'a settled hold, a day, a purse or a grant', 'none' FROM transfers
+        SELECT 'transfer ' || origin || '/' || kind, 'what can move money', 'none' FROM transfers
         WHERE CASE WHEN kind <= 5 THEN NOT EXISTS (SELECT 1 FROM holds WHERE id = origin AND state = 3)
             WHEN kind BETWEEN 11 AND 14 THEN NOT EXISTS (SELECT 1 FROM days WHERE id = origin)
             WHEN kind = 15 THEN NOT EXISTS (SELECT 1 FROM purses WHERE id = origin)
-            WHEN kind IN (21, 22) THEN NOT EXISTS (SELECT 1 FROM grants WHERE id = origin) ELSE 1 END""",
+            WHEN kind IN (21, 22) THEN NOT EXISTS (SELECT 1 FROM grants WHERE id = origin)
+            WHEN kind BETWEEN 31 AND 38 THEN NOT EXISTS (SELECT 1 FROM payments WHERE id = origin)
+            WHEN kind = 41 THEN NOT EXISTS (SELECT 1 FROM holds WHERE id = origin AND state = 3)
+            WHEN kind IN (42, 43) THEN NOT EXISTS (SELECT 1 FROM balances WHERE id = origin) ELSE 1 END""",
     "a transfer goes between the accounts of its kind": """
         SELECT 'transfer ' || origin || '/' || kind,
             wanted || ': ' || CASE kind % 2 WHEN 1 THEN 'team:' ELSE 'overage:' END || team || ' to ' || sink,
@@ -169,4 +188,5 @@ RULES: Final[dict[str, str]] = {
         SELECT 'transfer ' || origin || '/' || kind, 1, count(*) FROM transfers
         GROUP BY origin, kind HAVING count(*) > 1""",
     **PURSE_RULES,
+    **PAYMENT_RULES,
 }

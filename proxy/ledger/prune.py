@@ -17,15 +17,16 @@ HOLDS_PER_TRANSACTION_MAX: Final = 200
 """Short transactions: proxies go on writing between them."""
 _FOLDED_KIND: Final = 10
 """Added to the kind of a hold's transfer for that of its day."""
-_Old = tuple[int, int, int, str, str, str, str, int, int, int, int, str, int | None, int]
+_OF_HOLDS: Final = "(kind <= 5 OR kind = 41) AND origin"
+_Old = tuple[int, int, int, str, str, str, str, int, int, int, int, str, int | None, int, int | None, int]
 
 
 def prune(connection: sqlite3.Connection, *, before_ms: int, zone: ZoneInfo) -> int:
     """Fold ended holds made before `before_ms`, their attempts and transfers; says how many holds.
 
-    What purses have paid stays provable, and what partners have served stays in their statements. The newest hold
-    always stays, so that ids are never given twice. Days are those of `zone`. The connection is the caller's own,
-    never a running ledger's.
+    What purses and balances have paid stays provable, and what partners have served stays in their statements. The
+    newest hold always stays, so that ids are never given twice. Days are those of `zone`. The connection is the
+    caller's own, never a running ledger's.
     """
     pruned = 0
     while True:
@@ -46,7 +47,8 @@ def prune(connection: sqlite3.Connection, *, before_ms: int, zone: ZoneInfo) -> 
 
 
 def _fold(connection: sqlite3.Connection, hold: _Old, zone: ZoneInfo) -> None:
-    hold_id, at_ms, state, team, user, key_id, model, charged, list_, over, list_over, counters, purse, paid = hold
+    hold_id, at_ms, state, team, user, key_id, model, charged, list_, over, list_over, counters, purse, paid = hold[:14]
+    balance, tendered = hold[14:]
     if state == 3:
         start, _ = window_bounds("day", at_ms, zone)
         tokens = connection.execute(_TOKENS, (hold_id,)).fetchone()
@@ -59,8 +61,11 @@ def _fold(connection: sqlite3.Connection, hold: _Old, zone: ZoneInfo) -> None:
         if purse is not None:
             connection.execute(_PAY, (purse, start, hold_id))
             connection.execute(_PURSE, (paid, over, purse))
+        if balance is not None and tendered:
+            connection.execute(_DRAW, (balance, start, hold_id))
+            connection.execute("UPDATE balances SET folded = folded + ? WHERE id = ?", (tendered, balance))
         connection.execute(_PARTNER_DAY, (start, hold_id))
-    for table, column in (("transfers", "kind <= 5 AND origin"), ("attempts", "hold_id"), ("holds", "id")):
+    for table, column in (("transfers", _OF_HOLDS), ("attempts", "hold_id"), ("holds", "id")):
         connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (hold_id,))
 
 
@@ -75,7 +80,8 @@ def _drop_counters(connection: sqlite3.Connection, before_ms: int) -> None:
 
 _OLD: Final = """
 SELECT id, at_ms, state, team, user, key_id, model, charged, coalesce(list, 0), max(0, charged - held_charged),
-    max(0, coalesce(list, 0) - coalesce(held_list, 0)), counters, purse, coalesce(paid, 0)
+    max(0, coalesce(list, 0) - coalesce(held_list, 0)), counters, purse, coalesce(paid, 0),
+    balance, coalesce(tender_paid, 0)
 FROM holds WHERE state >= 3 AND at_ms < ? AND id < (SELECT max(id) FROM holds) ORDER BY id LIMIT ?
 """
 _TOKENS: Final = """
@@ -105,6 +111,11 @@ UPDATE counters SET folded = folded + CASE basis WHEN 'list' THEN ?1 ELSE ?2 END
 _PAY: Final = """
 INSERT INTO transfers (origin, kind, debit, credit, amount, at_ms)
 SELECT ?1, 15, debit, credit, amount, ?2 FROM transfers WHERE origin = ?3 AND kind = 5
+ON CONFLICT (origin, kind) DO UPDATE SET amount = amount + excluded.amount
+"""
+_DRAW: Final = """
+INSERT INTO transfers (origin, kind, debit, credit, amount, at_ms)
+SELECT ?1, 42, debit, credit, amount, ?2 FROM transfers WHERE origin = ?3 AND kind = 41
 ON CONFLICT (origin, kind) DO UPDATE SET amount = amount + excluded.amount
 """
 _PURSE: Final = "UPDATE purses SET folded = folded + ?, folded_overage = folded_overage + ? WHERE id = ?"

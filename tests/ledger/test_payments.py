@@ -26,4 +26,5 @@ async def test_smoke(tmp_path: Path) -> None:
     ledger.settle(hold, settlement(60, attempt, tendered=7_000))
     state = await ledger.balance(digest)
     assert state is not None and state.left == 43_000
+    assert await ledger.audit() == []
     await ledger.close()
