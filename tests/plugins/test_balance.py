@@ -351,8 +351,8 @@ async def _overloaded(*_: Any) -> Any:
     "body",
     [
         {}, {"sats": 99}, {"sats": 50_001}, {"sats": -1}, {"sats": 1000.0}, {"sats": "1000"}, {"sats": True},
-        {"sats": None}, b'{"sats":1000000000000000000000000000000}', {"sats": 1000, "action": "status"}, {"action": "drain"},
-        {"sats": 1000, "poll_secret": "x"}, {"sats": 1000, "extra": 1}, {"payment_hash": "xyz"},
+        {"sats": None}, b'{"sats":1000000000000000000000000000000}', {"sats": 1000, "action": "status"},
+        {"action": "drain"}, {"sats": 1000, "poll_secret": "x"}, {"sats": 1000, "extra": 1}, {"payment_hash": "xyz"},
         {"payment_hash": "A" * 64}, {"payment_hash": "0" * 64, "sats": 100}, b"", b"[]", b"{", b"null",
         b'{"sats":' + b"9" * 5000 + b"}", b"[" * 5000,
     ],
