@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from proxy.errors import Refusal
 from proxy.ledger.payment_api import Lease, OnFailure, Payment, PaymentLedger, PaymentTaken, Proof, Taken, Tender, Unit
 from proxy.ledger.payment_states import PaymentState
-from proxy.payments.api import Ask, Credential, Declined, IssuedInvoice, Offer, Outcome, Presented, Rail
+from proxy.payments.api import Ask, Credential, Declined, HeaderFields, IssuedInvoice, Offer, Outcome, Presented, Rail
 from proxy.payments.settings import X402, Payments
 from proxy.payments.x402 import v1
 from proxy.payments.x402.envelope import HEADER, Envelope
@@ -16,6 +16,7 @@ from proxy.payments.x402.responses import (
     INVALID_SIGNATURE,
     NONCE_USED,
     RESPONSE_HEADERS,
+    TRANSACTION_FAILED,
     plain,
     response_header,
     settlement_failed,
@@ -94,7 +95,7 @@ class X402Rail(Rail):
 
     def taken(self, error: PaymentTaken) -> Refusal:
         payment = error.payment
-        details = {"payment": payment.id}
+        details = {"payment_id": payment.id}
         match error.why:
             case Taken.UNDER_WAY:
                 return Refusal(
@@ -111,12 +112,16 @@ class X402Rail(Rail):
                     retry_after_seconds=RETRY_SECONDS,
                     details=details,
                 )
-            case Taken.WORN_OUT:
+            case Taken.WORN_OUT if payment.state is PaymentState.SETTLED:
                 return Refusal(
                     "payment_spent",
                     "This payment was settled and tried with as often as is allowed, and nothing could be served. "
                     "Have it refunded by POST /v1/payments/refund.",
                     details=details,
+                )
+            case Taken.WORN_OUT:
+                refusal = settlement_failed(
+                    TRANSACTION_FAILED, message="This authorization was tried with too often, and nothing was taken."
                 )
             case Taken.RETURNED:
                 refusal = settlement_failed(NONCE_USED, message="This payment was refunded to a balance: use that.")
@@ -132,12 +137,11 @@ class X402Rail(Rail):
         refusal.details = {**(refusal.details or {}), **details}
         return self._with_response(refusal, Authorization.parse(payment.detail)) if payment.detail else refusal
 
-    async def served(self, lease: Lease, payment: Payment | None = None) -> tuple[tuple[str, str], ...]:
-        authorization = Authorization.parse(lease.proof.detail if payment is None else payment.detail)
-        receipt = lease.receipt
-        reference = receipt.reference if receipt is not None else "" if payment is None else payment.reference
-        document = {"success": True, "transaction": reference, **_named(authorization)}
-        return ((RESPONSE_HEADERS[authorization.version], response_header(document)),)
+    async def served(self, lease: Lease) -> HeaderFields:
+        return _receipt(lease.proof.detail, "" if lease.receipt is None else lease.receipt.reference)
+
+    async def served_again(self, payment: Payment) -> HeaderFields:
+        return _receipt(payment.detail, payment.reference)
 
     async def shown(self, presented: Presented) -> Proof:
         sent = read(presented.value, version=_VERSIONS[presented.credential])
@@ -241,6 +245,12 @@ class X402Rail(Rail):
         document = {"success": False, "errorReason": plain(str(reason)), "transaction": "", **_named(authorization)}
         refusal.headers[RESPONSE_HEADERS[authorization.version]] = response_header(document)
         return refusal
+
+
+def _receipt(detail: bytes, reference: str) -> HeaderFields:
+    authorization = Authorization.parse(detail)
+    document = {"success": True, "transaction": reference, **_named(authorization)}
+    return ((RESPONSE_HEADERS[authorization.version], response_header(document)),)
 
 
 def _named(authorization: Authorization) -> dict[str, str]:

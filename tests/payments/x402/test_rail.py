@@ -215,7 +215,7 @@ async def test_served_answer_names_the_transaction(again):
     own = till()
     proof = (await own.rail.check(Payload().presented(), ask())).proof
     if again:
-        headers = await own.rail.served(lease(proof), payment(proof, PaymentState.BURNT))
+        headers = await own.rail.served_again(payment(proof, PaymentState.BURNT))
     else:
         headers = await own.rail.served(lease(proof, receipt=Receipt(3150, reference="0xtx")))
     ((name, value),) = headers
@@ -241,13 +241,21 @@ async def test_taken_payment_is_refused_in_the_rails_words(why, code, status, re
     """Replays are 402, what may still be served never is; each names the payment."""
     own = till()
     proof = (await own.rail.check(Payload().presented(), ask())).proof
-    known = payment(proof, PaymentState.BURNT, reason="the facilitator's own prose")
+    known = payment(proof, PaymentState.SETTLED, reason="the facilitator's own prose")
     refusal = own.rail.taken(PaymentTaken(why, known))
     assert (refusal.code, refusal.status) == (code, status)
-    assert refusal.details["payment"] == known.id
+    assert refusal.details["payment_id"] == known.id
     assert refusal.details.get("reason") == reason
     assert ("PAYMENT-RESPONSE" in refusal.headers) == (status == 402)
     assert bool(refusal.retry_after_seconds) == (why in {Taken.UNDER_WAY, Taken.UNKNOWN})
+
+
+async def test_worn_out_authorization_that_brought_nothing_is_no_refund():
+    """Then the payer is to sign another one."""
+    own = till()
+    proof = (await own.rail.check(Payload().presented(), ask())).proof
+    refusal = own.rail.taken(PaymentTaken(Taken.WORN_OUT, payment(proof, PaymentState.SEEN)))
+    assert (refusal.code, refusal.details["reason"]) == ("x402_settlement_failed", "transaction_failed")
 
 
 def claimed(payload: Payload, signer=PAYER) -> Payload:
