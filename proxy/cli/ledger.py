@@ -50,10 +50,8 @@ def audit(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> No
 
 
 def _sums_text(unit: UnitSums) -> str:
-    parts = {name: amount for name, amount in asdict(unit).items() if name not in ("unit", "deposits")}
-    return f"{unit.unit}: {unit.deposits} deposits = " + " + ".join(
-        f"{amount} {part}" for part, amount in parts.items()
-    )
+    amounts = [f"{amount} {part}" for part, amount in asdict(unit).items() if part != "unit"]
+    return f"{unit.unit}: {amounts[0]} = {' + '.join(amounts[1:])}"
 
 
 @app.command("prune", epilog="Example: tollway ledger prune --before 90d")

@@ -212,7 +212,8 @@ PAYMENT_RULES: Final[dict[str, str]] = {
             WHEN state = 5 AND balance IS NULL THEN owner <> 'payer'
             WHEN state IN (4, 5) THEN owner NOT IN ('us', 'exported') ELSE 1 END""",
     "the ecash of a payment is what it brought": f"""
-        SELECT {_PAYMENT}, payments.amount - fee, sum(ecash.amount) * 1000 FROM payments JOIN ecash ON payment = payments.id
+        SELECT {_PAYMENT}, payments.amount - fee, sum(ecash.amount) * 1000
+        FROM payments JOIN ecash ON payment = payments.id
         WHERE unit = 'msat' GROUP BY payments.id HAVING sum(ecash.amount) * 1000 <> payments.amount - fee""",
     "what was given back was ecash": f"""
         SELECT {_PAYMENT}, 'ecash', 'none' FROM payments

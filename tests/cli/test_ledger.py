@@ -14,7 +14,19 @@ from typer.testing import CliRunner
 from proxy.cli import ledger, opening
 from proxy.config.schema import Generation
 from tests.cli.conftest import Tollway
-from tests.ledger.making import cap, change, dispatched, opened, request, rows, settlement
+from tests.ledger.making import (
+    bought,
+    cap,
+    change,
+    dispatched,
+    drawing,
+    funded,
+    opened,
+    proof,
+    request,
+    rows,
+    settlement,
+)
 from tests.support.fakes import FakeClock
 
 
@@ -45,7 +57,26 @@ def test_clean_books_exit_with_0(tollway: Tollway) -> None:
     """And say how much was looked at."""
     result = tollway("audit")
     assert (result.exit_code, "2 holds" in result.stdout) == (0, True)
-    assert json.loads(tollway("audit", "--json").stdout) == {"clean": True, "findings": []}
+    assert json.loads(tollway("audit", "--json").stdout) == {"clean": True, "findings": [], "units": []}
+
+
+def test_what_came_of_every_unit_is_told(tollway: Tollway, database: Path, operator_clock: FakeClock) -> None:
+    """Where anything was paid: a payment that bought an answer, a balance that paid a part of what was put on it."""
+
+    async def sell() -> None:
+        books = opened(database, operator_clock)
+        hold, attempt = await dispatched(books, bought(proof(amount=21_000), at_ms=operator_clock.ms))
+        await books.commit(hold)
+        books.settle(hold, settlement(70, attempt))
+        digest = await funded(books, 50_000)
+        hold, attempt = await dispatched(books, drawing(digest, 30_000, at_ms=operator_clock.ms))
+        books.settle(hold, settlement(70, attempt, tendered=9_000))
+        await books.close()
+
+    asyncio.run(sell())
+    assert "msat: 71000 deposits = 30000 captured + 41000 refundable + 0 held" in tollway("audit").stdout
+    (msat,) = json.loads(tollway("audit", "--json").stdout)["units"]
+    assert (msat["unit"], msat["deposits"], msat["captured"], msat["refundable"]) == ("msat", 71_000, 30_000, 41_000)
 
 
 def test_a_finding_exits_with_1(tollway: Tollway, database: Path) -> None:

@@ -17,12 +17,14 @@ from proxy.ledger.api import (
 )
 from proxy.ledger.payment_api import StoredAnswer
 from proxy.pricing.money import ZERO, Nano
+from tests.support.paying import MemoryPayments
 
 
-class MemoryLedger:
+class MemoryLedger(MemoryPayments):
     """Caps and purses are checked as the real one does; `spent` presets what earlier holds have spent by scope."""
 
     def __init__(self, spent: dict[str, int] | None = None, granted: dict[Purse, int] | None = None) -> None:
+        super().__init__()
         self.spent = spent or {}
         self.granted = granted or {}
         self.holds: list[Hold] = []
@@ -45,7 +47,10 @@ class MemoryLedger:
             state = PurseState(request.purse, Nano(self.granted.get(request.purse, 0)), ZERO, ZERO)
             if request.charged > state.left:
                 raise PurseExceeded(state)
+        await self.check(request)
         hold = Hold(len(self.holds) + 1, request, self._soft(request.caps, request.charged))
+        if request.tender is not None:
+            self.take(hold, request.tender)
         self.holds.append(hold)
         return hold
 
@@ -61,10 +66,14 @@ class MemoryLedger:
         return attempt
 
     async def commit(self, hold: Hold, answer: StoredAnswer | None = None) -> None:
-        raise AssertionError("no proof stands behind this hold")
+        if hold.request.tender is None:
+            raise AssertionError("no proof stands behind this hold")
+        self.burn(hold, answer)
 
     def settle(self, hold: Hold, settlement: Settlement) -> None:
         self.settled.append((hold, settlement))
+        self.end(hold, settlement)
 
     def release(self, hold: Hold, *, reason: str, at_ms: int) -> None:
         self.released.append((hold, reason))
+        self.end(hold, None)
