@@ -115,6 +115,8 @@ class SpendCapsPlugin(Plugin[SpendCapsSettings]):
         except BalanceExceeded as exceeded:
             raise balance_refused(asked.exchange, exceeded, self.services.rails) from exceeded
         if isinstance(tried, Hold):
+            if tried.lease is not None:
+                tried.lease.asked = False  # Nobody is asked outside before `payment`, which says so then.
             return tried
         self.services.metrics.hold_failed("quota_exhausted")
         raise Refusal(

@@ -24,6 +24,7 @@ class Collector:
 
     async def collect(self, rail: Rail, lease: Lease, ask: Ask) -> None:
         """Returns once the money is ours. Raises Refusal: the rail's own, or `payment_unknown` with the id."""
+        lease.asked = True
         task = asyncio.get_running_loop().create_task(self._settle(rail, lease, ask), name=f"settle {lease.id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
