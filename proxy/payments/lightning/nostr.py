@@ -78,7 +78,7 @@ def verified_event(raw: object) -> Event | None:
     try:
         id_ = _event_id(author, at, kind, tags, content)
         right = PublicKeyXOnly(bytes.fromhex(author)).verify(bytes.fromhex(signature), id_)
-    except ValueError:
+    except (ValueError, orjson.JSONEncodeError):
         return None
     if not right or raw.get("id") != id_.hex():
         return None

@@ -61,7 +61,8 @@ class NwcNode:
     async def _ask(self, method: str, parameters: dict[str, Any]) -> dict[str, Any]:
         try:
             async with asyncio.timeout(self._seconds):
-                event = await self._relay.ask(await self._request(method, parameters))
+                connection = await self._relay.connection()
+                event = await connection.ask(self._request(method, parameters, connection.scheme))
         except TimeoutError as error:
             raise self._failure(f"no answer within {self._seconds:g} s") from error
         except NodeFailure as error:
@@ -79,8 +80,7 @@ class NwcNode:
             raise self._failure("its answer has no result")
         return result
 
-    async def _request(self, method: str, parameters: dict[str, Any]) -> dict[str, Any]:
-        scheme = await self._relay.scheme()
+    def _request(self, method: str, parameters: dict[str, Any], scheme: str) -> dict[str, Any]:
         asked = orjson.dumps({"method": method, "params": parameters}).decode()
         at = self._clock.now_ms() // 1000
         tags = [["p", self._wallet], ["expiration", str(at + round(self._seconds) + 1)]]

@@ -1,0 +1,1 @@
+"""Lightning nodes as their vendors' published APIs have them, scripted, on real sockets."""
