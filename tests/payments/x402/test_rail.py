@@ -339,14 +339,20 @@ async def test_sdk_client_pays_by_our_offer(v1_only):
     assert decode_payment_response_header(answer.headers[name]).transaction == "0x" + "ab" * 32
 
 
-async def test_stock_sdk_client_refuses_more_than_a_dollar():
+@pytest.mark.parametrize("told", [False, True])
+async def test_stock_sdk_client_refuses_more_than_a_dollar_unless_told(told):
     """Its own cap of spend: what is dearer has to be paid otherwise, or by a client that was told."""
     transport, tenders = merchant(till(), usdc=1_000_001)
     client = register_exact_evm_client(x402Client(), PAYER)
+    if told:
+        client.set_spend_controls({"max_amount_per_payment": "$5"})
     async with httpx.AsyncClient(transport=x402AsyncTransport(client, transport)) as http:
-        with pytest.raises(PaymentError):
-            await http.post("https://llm.example/v1/chat/completions", json={})
-    assert tenders == []
+        if told:
+            assert (await http.post("https://llm.example/v1/chat/completions", json={})).status_code == 200
+        else:
+            with pytest.raises(PaymentError):
+                await http.post("https://llm.example/v1/chat/completions", json={})
+    assert len(tenders) == told
 
 
 async def test_not_yet_valid_authorization_is_refused():
