@@ -169,6 +169,8 @@ def _x402(entry: X402Entry, marks: Marks, problems: list[Problem]) -> X402 | Non
         )
         if not entry.signer_key:
             problems.append(marks.problem(("signer_key",), "without a facilitator, a key that pays the gas is needed"))
+    if entry.transfers and not entry.rpc:
+        problems.append(marks.problem(("transfers",), "transfers are looked up on chain, which needs rpc"))
     for place, url in (("facilitator", entry.facilitator or "https://"), *(("rpc", url) for url in entry.rpc.values())):
         if not url.startswith("https://") and not entry.development:
             problems.append(marks.problem((place,), "must begin with https://, unless 'development: true'"))

@@ -137,6 +137,10 @@ class Chain:
         again = await self.landed(transaction)  # It may have moved to another block meanwhile.
         return again if again is not None and again.block <= landed.block else None
 
+    async def knows(self, transaction: str) -> bool:
+        """Whether the node has heard of a transaction, in a block or not."""
+        return await self.node.call("eth_getTransactionByHash", transaction) is not None
+
     async def direct_call(self, transaction: str, to: str) -> bytes | None:
         """The call data of a transaction that calls `to` itself; None where it calls something else."""
         found = await self.node.call("eth_getTransactionByHash", transaction)

@@ -141,12 +141,17 @@ def transferred(events: Sequence[Event], *, asset: str, payer: str, pay_to: str)
     )
 
 
+def uses_authorization(events: Sequence[Event], asset: str) -> bool:
+    """Whether a transaction used any signed authorization of this token."""
+    return any(event.address == asset.lower() and event.topics[:1] == (USED_EVENT,) for event in events)
+
+
 def reason_of(message: str, returned: bytes) -> str:
     """Why the token refuses a transfer: the x402 specification's reason code, `""` where its words are not known."""
     said = message.lower()
     if returned[:4] == _ERROR:
         try:
-            said += " " + str(decode(("string",), returned[4:])[0]).lower()
+            said += " " + decode(("bytes",), returned[4:])[0].decode(errors="replace").lower()
         except DecodingError:
             said += " ?"
     return next((reason for words, reason in _REASONS for word in words if word in said), "")

@@ -15,7 +15,7 @@ from proxy.payments.x402 import eip3009
 from proxy.payments.x402.chain import Chain, Mention
 from proxy.payments.x402.payload import Authorization
 from proxy.payments.x402.rpc import NodeError
-from proxy.payments.x402.wallets import unwrapped
+from proxy.payments.x402.typed_data import SIGNATURE_BYTES, with_v
 
 WINDOW_BLOCKS: Final = 2_000
 """At first; halved where the node refuses so many."""
@@ -74,24 +74,27 @@ async def _judged(chain: Chain, authorization: Authorization, transaction: str) 
         return Found(Fate.UNCLEAR, "the transaction that used it lacks confirmations", transaction)
     if not landed.succeeded or not eip3009.pays(landed.events, authorization):
         return Found(Fate.ELSEWHERE, "it was used to pay somebody else", transaction)
-    if not authorization.contract:
-        return Found(Fate.PAID, "it paid us", transaction)
     return await _by_this_signature(chain, authorization, transaction)
 
 
 async def _by_this_signature(chain: Chain, authorization: Authorization, transaction: str) -> Found:
-    """A contract wallet may sign one nonce in several ways, and each is a payment of its own here: only the one whose
-    signature the token was given was paid. A call by way of another contract could show several at once.
+    """Code may take several signatures of one nonce, and each is a payment of its own here: only the one that the
+    token was given was paid. What called the token by way of another contract could show several at once; of a payer
+    without code there is but one.
     """
     call = await chain.direct_call(transaction, authorization.asset.address)
-    signature = unwrapped(authorization.signature)
-    if call is None or signature is None:
-        return Found(
-            Fate.UNCLEAR, "it paid us by way of another contract: by which signature is not known", transaction
-        )
-    if eip3009.signature_in(call) != signature.inner:
+    if call is None:
+        if authorization.contract or await chain.has_code(authorization.payer):
+            words = "it paid us by way of another contract: by which signature is not known"
+            return Found(Fate.UNCLEAR, words, transaction)
+    elif _spelt_once(eip3009.signature_in(call)) != (authorization.given or authorization.signature):
         return Found(Fate.ELSEWHERE, "it paid us under another signature", transaction)
     return Found(Fate.PAID, "it paid us", transaction)
+
+
+def _spelt_once(signature: bytes | None) -> bytes | None:
+    """As `Authorization.given` has it."""
+    return with_v(signature) if signature is not None and len(signature) == SIGNATURE_BYTES else signature
 
 
 async def _mention(chain: Chain, authorization: Authorization, last: int) -> Mention | None:
