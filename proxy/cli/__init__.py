@@ -7,7 +7,23 @@ from typing import Annotated
 import typer
 
 from proxy import __version__
-from proxy.cli import byo, ca, check, credit, init, keys, ledger, models, partners, policy, schema, serve, spend, teams
+from proxy.cli import (
+    byo,
+    ca,
+    check,
+    credit,
+    init,
+    keys,
+    ledger,
+    models,
+    partners,
+    pay,
+    policy,
+    schema,
+    serve,
+    spend,
+    teams,
+)
 
 app = typer.Typer(
     name="tollway",
@@ -29,6 +45,7 @@ app.add_typer(spend.app, name="spend")
 app.add_typer(credit.app, name="credit")
 app.add_typer(partners.app, name="partners")
 app.add_typer(ledger.app, name="ledger")
+app.add_typer(pay.app, name="pay")
 app.add_typer(byo.app, name="byo")
 app.add_typer(ca.app, name="ca")
 

@@ -33,13 +33,18 @@ class Kept:
     rail: str
     amount: str
     at_ms: int
-    header: str
-    value: str = field(repr=False)
+    headers: list[list[str]] = field(repr=False)
+    """Name and value of what shows the payment."""
     body: str = field(repr=False)
 
     @property
-    def credential(self) -> tuple[str, str]:
-        return self.header, self.value
+    def credentials(self) -> tuple[tuple[str, str], ...]:
+        return tuple((name, value) for name, value in self.headers)
+
+    @property
+    def shown_by(self) -> str:
+        """Names of its header fields."""
+        return " and ".join(name for name, _ in self.headers)
 
 
 class KeptFile:
@@ -55,7 +60,9 @@ class KeptFile:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise PayError(f"{self.path} cannot be read: {error.strerror}") from error
+            raise PayError(
+                f"{self.path} cannot be read ({error.strerror}). Payments are kept there, see --kept."
+            ) from error
         try:
             return [Kept(**entry) for entry in orjson.loads(raw[:FILE_BYTES_MAX])]
         except (orjson.JSONDecodeError, TypeError) as error:

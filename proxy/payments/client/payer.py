@@ -7,7 +7,8 @@ yet, the same payment is shown again; when that does not help it stays written d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from typing import Any, Final
@@ -17,7 +18,7 @@ import orjson
 from proxy.clock import Clock
 from proxy.ledger.payment_api import Unit
 from proxy.payments.client.amounts import USDC_PER_USD, Amount, SpendLimits
-from proxy.payments.client.answers import Answer, code_of, message_of, read_answer, receipt_of
+from proxy.payments.client.answers import Answer, Receipt, code_of, message_of, read_answer, receipt_of
 from proxy.payments.client.errors import NotServed, PayError, Refused, Unreachable, WalletFailure
 from proxy.payments.client.kept import Kept, KeptFile
 from proxy.payments.client.offers import Challenge, Offer, read_challenge
@@ -97,7 +98,14 @@ class Payer:
             challenge = self.offered(await arriving.whole())
         order = order.as_model(challenge.route_model)
         offer, kept = await self.pay(challenge, wallet, order.path, order.raw(), rail)
-        return await self.show_again(kept, offer)
+        answer = await self.show_again(kept)
+        answer.paid = offer.amount
+        return answer
+
+    async def look(self, order: Order) -> Challenge:
+        """What it would cost, by every rail. Raises Refused where it costs nothing."""
+        self._tell(Step("request", f"POST {order.path}", {"model": order.body.get("model")}))
+        return self.offered(await self.way.ask("POST", order.path, order.raw()))
 
     def offered(self, reply: Reply) -> Challenge:
         """What a 402 offers. Raises Refused for any other answer, and for a 402 that offers nothing."""
@@ -112,43 +120,70 @@ class Payer:
         return challenge
 
     async def pay(
-        self, challenge: Challenge, wallet: Wallet, path: str, body: bytes, rail: str | None
+        self,
+        challenge: Challenge,
+        wallet: Wallet,
+        path: str,
+        body: bytes,
+        rail: str | None,
+        *,
+        beside: tuple[tuple[str, str], ...] = (),
     ) -> tuple[Offer, Kept]:
         """Pay one of the offers, and write it down. Raises PayError; OverLimit before anything is paid."""
         offer = choose(wallet, challenge.offers, rail)
         self.limits.check(offer.amount, "It costs")
         self._kept.check()
-        self._tell(Step("pay", f"{offer.amount} by {offer.rail}, with {wallet.words}", offer.amount.plain()))
-        header, value = await wallet.credential(offer, self.limits)
+        self.say_paying(offer.amount, offer.rail, wallet)
+        shown = await wallet.credential(offer, self.limits)
         kept = self._kept.add(
             self._clock.now_ms(),
             url=self.way.url,
             path=path,
             rail=offer.rail,
             amount=str(offer.amount),
-            header=header,
-            value=value,
+            headers=[list(one) for one in (*beside, shown)],
             body=body.decode(),
         )
         return offer, kept
 
-    async def show_again(self, kept: Kept, offer: Offer | None = None) -> Answer:
-        """Show a payment that was made, until it is answered. Raises NotServed where it stays written down."""
-        body = kept.body.encode()
+    def say_paying(self, amount: Amount, rail: str, wallet: Wallet) -> None:
+        """Before it is paid."""
+        self._tell(Step("pay", f"{amount} by {rail}, with {wallet.words}", {"rail": rail, **amount.plain()}))
+
+    async def show_again(self, kept: Kept) -> Answer:
+        """Show a payment that was made, and have the answer. Raises NotServed where it stays written down."""
+        async with self._showing(kept) as arriving:
+            self.tell_change(receipt_of(arriving.headers))
+            self._kept.strike(kept.id)  # Burnt from here on, whatever becomes of the rest.
+            answer = await read_answer(arriving, self._show)
+        answer.rail = kept.rail
+        return answer
+
+    async def show(self, kept: Kept) -> Reply:
+        """The same, for an answer that is not a model's. It is not struck out."""
+        async with self._showing(kept) as arriving:
+            return await arriving.whole()
+
+    @asynccontextmanager
+    async def _showing(self, kept: Kept) -> AsyncIterator[Arriving]:
+        """The head of a 200, after as many tries as are worth it."""
         for tried in range(1, TRIES_MAX + 1):
-            self._tell(Step("paid_request", f"POST {kept.path} with {kept.header}"))
-            try:
-                async with self.way.open("POST", kept.path, body, kept.credential) as arriving:
-                    if arriving.status == 200:
-                        return await self._served(arriving, kept, offer)
-                    reply = await arriving.whole()
-            except Unreachable as error:
-                raise NotServed(f"{error} {self._words(kept)}") from error
+            self._tell(Step("paid_request", f"POST {kept.path} with {kept.shown_by}"))
+            async with AsyncExitStack() as stack:
+                try:
+                    opened = self.way.open("POST", kept.path, kept.body.encode(), *kept.credentials)
+                    arriving = await stack.enter_async_context(opened)
+                    reply = None if arriving.status == 200 else await arriving.whole()
+                except Unreachable as error:
+                    raise NotServed(f"{error}. {self.words(kept)}") from error
+                if reply is None:
+                    yield arriving
+                    return
             returned = self._returned(reply, kept)
             if reply.status not in _AGAIN or returned or tried == TRIES_MAX:
-                raise self._not_served(reply, kept, returned=returned)
+                refusal = refused(reply)
+                raise refusal if returned else NotServed(f"{refusal} {self.words(kept)}")
             await self._wait(reply)
-        raise NotServed(self._words(kept))
 
     async def from_balance(self, order: Order, token: str) -> Answer:
         """Ask what it costs, and have a balance pay. Raises PayError."""
@@ -172,35 +207,23 @@ class Payer:
             raise refused(reply)
         return reply.json()
 
-    async def _served(self, arriving: Arriving, kept: Kept, offer: Offer | None) -> Answer:
-        """It is burnt from here on, whatever becomes of the rest; change is told before the rest is read."""
-        self._change(receipt_of(arriving.headers).change, receipt_of(arriving.headers).change_sats)
-        self._kept.strike(kept.id)
-        answer = await read_answer(arriving, self._show)
-        answer.rail = kept.rail
-        answer.paid = None if offer is None else offer.amount
-        return answer
-
     def _returned(self, reply: Reply, kept: Kept) -> bool:
         """Ecash that came back with the error; or it never left: what is refused with 400 or 402 was not taken."""
         receipt = receipt_of(reply.headers)
-        self._change(receipt.change, receipt.change_sats)
+        self.tell_change(receipt)
         if receipt.change or (kept.rail in ("cashu", "x402") and reply.status in (400, 402)):
             self._kept.strike(kept.id)
             return True
         return False
 
-    def _change(self, token: str, sats: int) -> None:
-        if token:
-            self._tell(Step("change", f"{sats} sats came back as ecash", {"token": token, "sats": sats}))
+    def tell_change(self, receipt: Receipt) -> None:
+        """Bearer money of the payer's: told at once."""
+        if receipt.change:
+            facts = {"token": receipt.change, "sats": receipt.change_sats}
+            self._tell(Step("change", f"{receipt.change_sats} sats came back as ecash", facts))
 
-    def _not_served(self, reply: Reply, kept: Kept, *, returned: bool) -> PayError:
-        error = refused(reply)
-        if returned:
-            return error
-        return NotServed(f"{error} {self._words(kept)}")
-
-    def _words(self, kept: Kept) -> str:
+    def words(self, kept: Kept) -> str:
+        """Where the payment is now."""
         return (
             f"The payment of {kept.amount} is kept as number {kept.id}: 'tollway pay retry {kept.id}' shows it again, "
             f"'tollway pay refund {kept.id}' turns it into a balance."

@@ -80,12 +80,11 @@ class Way:
 
     @asynccontextmanager
     async def open(
-        self, method: str, path: str, body: bytes | None = None, credential: tuple[str, str] | None = None
+        self, method: str, path: str, body: bytes | None = None, *credentials: tuple[str, str]
     ) -> AsyncIterator[Arriving]:
         """Send, and give the head. Raises Unreachable."""
         headers = [("content-type", "application/json"), ("accept-encoding", "identity"), ("user-agent", "tollway-pay")]
-        if credential is not None:
-            headers.append(credential)
+        headers += credentials
         try:
             async with self._client.stream(method, self.url + path, content=body, headers=headers) as response:
                 self._client.cookies.clear()
@@ -96,11 +95,9 @@ class Way:
         except httpx.TransportError as error:
             raise Unreachable(f"{self.url} broke off: {type(error).__name__} {error}", sent=True) from error
 
-    async def ask(
-        self, method: str, path: str, body: bytes | None = None, credential: tuple[str, str] | None = None
-    ) -> Reply:
+    async def ask(self, method: str, path: str, body: bytes | None = None, *credentials: tuple[str, str]) -> Reply:
         """The whole answer. Raises Unreachable."""
-        async with self.open(method, path, body, credential) as arriving:
+        async with self.open(method, path, body, *credentials) as arriving:
             return await arriving.whole()
 
     async def _bounded(self, response: httpx.Response) -> AsyncIterator[bytes]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import orjson
 
@@ -13,9 +13,12 @@ from proxy.clock import Clock
 from proxy.payments.client import ecash, evm
 from proxy.payments.client.amounts import Amount, SpendLimits
 from proxy.payments.client.errors import BadOffer, OverLimit, WalletFailure
-from proxy.payments.client.invoices import check_preimage
+from proxy.payments.client.invoices import Bolt11, check_preimage
 from proxy.payments.client.offers import CashuOffer, LightningOffer, Offer, X402Offer
 from proxy.payments.client.transport import Way
+
+if TYPE_CHECKING:
+    from proxy.payments.lightning import dev
 
 POLL_SECONDS: Final = 2.0
 
@@ -58,31 +61,36 @@ class LightningWallet(Wallet):
             raise WalletFailure("This wallet pays Lightning invoices only.")
         if offer.invoice.expires_ms <= self._clock.now_ms():
             raise BadOffer("The invoice has expired already. Nothing was paid; check this machine's clock.")
-        preimage = await self.pay(offer)
+        preimage = await self.pay(offer.invoice, offer.token)
         check_preimage(preimage, offer.invoice.payment_hash)
         return offer.credential(preimage)
 
     @abstractmethod
-    async def pay(self, offer: LightningOffer) -> str:
-        """Pay its invoice; the preimage, hex. Raises WalletFailure."""
+    async def pay(self, invoice: Bolt11, token: str) -> str:
+        """Pay; the preimage, hex. `token` is the macaroon that came with the invoice. Raises WalletFailure."""
+
+    async def hand_over(self, invoice: Bolt11) -> None:
+        """Pay, or have it paid, where nobody wants the preimage. Raises WalletFailure."""
+        await self.pay(invoice, "")
 
 
 class DevWallet(LightningWallet):
     """Settles invoices of a proxy in development, through its state folder."""
 
-    def __init__(self, clock: Clock, settle: Callable[[str], str]) -> None:
+    def __init__(self, clock: Clock, inner: dev.DevWallet) -> None:
         super().__init__(clock)
-        self._settle = settle
-        """Invoice -> preimage. Raises ValueError for an invoice that it did not make."""
+        self._inner = inner
 
     @property
     def words(self) -> str:
         return "the development wallet"
 
-    async def pay(self, offer: LightningOffer) -> str:
+    async def pay(self, invoice: Bolt11, token: str) -> str:
+        from proxy.payments.lightning.dev import NotPayable
+
         try:
-            return self._settle(offer.invoice.text)
-        except (ValueError, LookupError, OSError) as error:
+            return self._inner.pay(invoice.text)
+        except NotPayable as error:
             raise WalletFailure(
                 f"The development wallet cannot pay this invoice: {error}. It pays those of the proxy whose "
                 "configuration it reads (--config), where payments.lightning.backend is dev."
@@ -103,10 +111,13 @@ class HandWallet(LightningWallet):
     def words(self) -> str:
         return "a wallet of yours"
 
-    async def pay(self, offer: LightningOffer) -> str:
-        self._show(offer.invoice.text)
-        asked = orjson.dumps({"payment_hash": offer.invoice.payment_hash, "macaroon": offer.token})
-        while self._clock.now_ms() < offer.invoice.expires_ms:
+    async def hand_over(self, invoice: Bolt11) -> None:
+        self._show(invoice.text)
+
+    async def pay(self, invoice: Bolt11, token: str) -> str:
+        self._show(invoice.text)
+        asked = orjson.dumps({"payment_hash": invoice.payment_hash, "macaroon": token})
+        while self._clock.now_ms() < invoice.expires_ms:
             reply = await self._way.ask("POST", "/api/invoice/status", asked)
             told = reply.json()
             if reply.status == 200 and told.get("paid") is True and isinstance(told.get("preimage"), str):
