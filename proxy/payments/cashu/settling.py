@@ -28,6 +28,8 @@ from proxy.payments.settings import Cashu
 REFUSES_NOTES: Final = frozenset({10001, 10003})
 """Codes of mints, past and present, for notes that they did not sign; their other codes have changed meanings."""
 KEYSET_CODES: Final = range(12000, 13000)
+PENDING_WAITS_SECONDS: Final = (0.1, 0.3, 0.9)
+"""Notes are pending while another swap of them is under way, which mostly takes a moment."""
 
 
 class Settling:
@@ -146,7 +148,7 @@ class Settling:
     ) -> Outcome:
         """Ask what became of a swap. `answered`: the mint is done with it, so that unspent notes stay so."""
         try:
-            found = await mint.states([y_of(note.secret) for note in record.inputs])
+            found = await _states(mint, record)
             if MintState.PENDING in found:
                 return Doubtful(f"{why}; the mint is at it still")
             if MintState.SPENT not in found:
@@ -180,6 +182,18 @@ class Settling:
     def _doubtful(self, mint: MintClient, why: str, detail: str) -> Doubtful:
         self._log.warning("cashu_swap_unknown", mint=mint.url, detail=f"{why}; {detail}")
         return Doubtful(f"{why}; {detail}")
+
+
+async def _states(mint: MintClient, record: SwapRecord) -> list[MintState]:
+    """Of all notes; asked again a few times while one is pending."""
+    ys = [y_of(note.secret) for note in record.inputs]
+    found = await mint.states(ys)
+    for seconds in PENDING_WAITS_SECONDS:
+        if MintState.PENDING not in found:
+            break
+        await asyncio.sleep(seconds)
+        found = await mint.states(ys)
+    return found
 
 
 def _possible(record: SwapRecord, keysets: Keysets) -> bool:
