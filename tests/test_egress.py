@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import gc
 import socket
 import ssl
@@ -13,6 +14,9 @@ from typing import Any
 
 import httpcore
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from proxy import egress
 from proxy.egress import Egress, EgressFailure
@@ -200,6 +204,39 @@ def test_only_https_leads_outside(url: str) -> None:
     with pytest.raises(ValueError) as caught:
         Egress(url, timeout_seconds=1)
     assert "mint" not in str(caught.value)
+
+
+async def test_a_leaf_without_key_identifiers_is_trusted_by_the_operators_file(stage: Stage, tmp_path: Path) -> None:
+    """As Core Lightning makes its own; the authority's signature counts all the same."""
+    context, ca_file = bare_chain(tmp_path)
+    async with stage.serving(stage.answering(OK), context):
+        client = Egress("https://mint.example", ca_file=ca_file, timeout_seconds=2, network=stage.network())
+        assert (await client.request("GET", "/")).status == 200
+        await client.aclose()
+
+
+def bare_chain(folder: Path) -> tuple[ssl.SSLContext, Path]:
+    """An authority and a leaf, neither with key identifiers."""
+    now = datetime.datetime.now(datetime.UTC)
+    authority, leaf = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    issuer, subject = (x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]) for name in ("root", "node"))
+
+    def certificate(name: x509.Name, key: ec.EllipticCurvePrivateKey, *extensions: x509.ExtensionType) -> bytes:
+        builder = x509.CertificateBuilder(issuer, name, key.public_key(), x509.random_serial_number())
+        builder = builder.not_valid_before(now - datetime.timedelta(1)).not_valid_after(now + datetime.timedelta(9))
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=False)
+        return builder.sign(authority, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+    (folder / "ca.pem").write_bytes(certificate(issuer, authority, x509.BasicConstraints(ca=True, path_length=None)))
+    names = x509.SubjectAlternativeName([x509.DNSName("mint.example")])
+    private = leaf.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (folder / "server.pem").write_bytes(certificate(subject, leaf, names) + private)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server.pem")
+    return context, folder / "ca.pem"
 
 
 async def test_a_name_that_nobody_knows_is_a_failure(stage: Stage, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +13,13 @@ import pytest
 from proxy.errors import Refusal
 from proxy.ledger.payment_api import Invoice, TooManyInvoices
 from proxy.payments.api import IssuedInvoice
+from proxy.payments.keys import DerivedKeys
 from proxy.payments.lightning.api import NodeFailure, NodeInvoice, NodeStatus
+from proxy.payments.lightning.dev import DevWallet
 from proxy.payments.lightning.invoices import FULL_SECONDS, PAUSE_SECONDS, Invoices
+from proxy.payments.lightning.nodes import build_node
 from proxy.payments.settings import Lightning
+from tests.ledger.making import opened
 from tests.support.fakes import FakeClock
 
 
@@ -326,3 +331,30 @@ async def test_closing_closes_the_node() -> None:
     it = Set()
     await it.invoices.aclose()
     assert it.node.closed
+
+
+async def test_the_real_ledger_keeps_them_for_every_process(tmp_path: Path) -> None:
+    """Made by one, paid by a wallet, seen by another, with the dev node behind."""
+    clock, keys = FakeClock(), DerivedKeys(b"s" * 32)
+    settings = Lightning("dev", development=True, pending_client_max=2)
+    one, two = (opened(tmp_path / "ledger.db", clock) for _ in range(2))
+    here, there = (
+        Invoices(build_node(settings, keys, tmp_path, clock), ledger, clock, settings, FakeLog())
+        for ledger in (one, two)
+    )
+    asked = {"msat": 21_000, "memo": "m", "client": "c", "purpose": "request", "seconds": 300, "terms": "{}"}
+    try:
+        made = await here.issue(**asked)
+        assert not (await there.status(made.payment_hash)).paid
+        await there.issue(**asked)
+        with pytest.raises(Refusal) as caught:
+            await here.issue(**asked)
+        assert caught.value.code == "rate_limited"
+        preimage = DevWallet(keys, tmp_path, clock).pay(made.bolt11)
+        assert await there.status(made.payment_hash) == NodeStatus(True, preimage)
+        row = await one.invoice(made.payment_hash)
+        assert row is not None and row.settled_ms == clock.now_ms()
+        assert (await there.issue(**asked)).msat == 21_000
+    finally:
+        await one.close()
+        await two.close()
