@@ -6,7 +6,8 @@ import hashlib
 from dataclasses import replace
 from typing import Any, cast
 
-from proxy.ledger.payment_api import Invoice, PaymentLedger
+from proxy.ledger.payment_api import Invoice, Payment, PaymentLedger, Unit
+from proxy.ledger.payment_states import PaymentState
 from proxy.payments.api import Ask, Credential, IssuedInvoice, Presented, Price
 from proxy.payments.keys import DerivedKeys
 from proxy.payments.l402.terms import Terms
@@ -66,6 +67,7 @@ class InvoiceBook:
     def __init__(self) -> None:
         self.invoices: dict[str, Invoice] = {}
         self.asked = 0
+        self.burnt: set[str] = set()
 
     def add(self, made: IssuedInvoice, ask: Ask, **changes: Any) -> None:
         """As it is kept when a 402 offers it."""
@@ -89,10 +91,24 @@ class InvoiceBook:
     async def invoice_settled(self, payment_hash: str, at_ms: int) -> None:
         self.invoices[payment_hash] = replace(self.invoices[payment_hash], settled_ms=at_ms)
 
+    async def payment(self, rail: str, key: str) -> Payment | None:
+        return spent_payment(key) if rail == "lightning" and key in self.burnt else None
+
     @property
     def ledger(self) -> PaymentLedger:
         """As a rail takes it."""
         return cast("PaymentLedger", self)
+
+
+def spent_payment(key: str = HASH, **changes: Any) -> Payment:
+    """A payment that has bought its answer."""
+    made = Payment(
+        id="pay_" + "0" * 32, row=1, fence=1, rail="lightning", key=key, unit=Unit.MSAT, state=PaymentState.BURNT,
+        leased=False, amount=MSAT, captured=MSAT, credited=0, returned=0, change=0, fee=0, absorbed=0, expired=0,
+        binding="", detail=b"", receipt_detail=b"", reference="", reason="", leases=1, leases_max=5, use_until_ms=0,
+        created_ms=0, changed_ms=NOW_MS + 5000,
+    )  # fmt: skip
+    return replace(made, **changes)
 
 
 def shows(credential: Credential, value: str) -> Presented:

@@ -23,6 +23,7 @@ from proxy.ledger.payment_api import (
     Tender,
     Unit,
 )
+from proxy.ledger.payment_states import PaymentState
 from proxy.payments.api import Ask, Outcome, Rail, Settled
 from proxy.payments.l402.terms import ANEW, REFUND, Terms, invalid
 
@@ -107,6 +108,11 @@ class InvoiceRail(Rail):
         except ValueError:
             raise invalid("What this invoice was made for is not known any more", REFUND) from None
         return PaidInvoice(invoice, terms)
+
+    async def _spent(self, payment_hash: bytes) -> bool:
+        """It has bought its answer, which may still be kept: then it matters no more that it came too late."""
+        payment = await self._ledger.payment(self.proofs, payment_hash.hex())
+        return payment is not None and payment.state is PaymentState.BURNT
 
     async def _tender(self, paid: PaidInvoice, ask: Ask, proof: Proof) -> Tender:
         """All of the invoice for this request, which is noted as paid: it is pending no more."""

@@ -51,7 +51,7 @@ class L402Rail(InvoiceRail):
         """Signature, preimage, caveats, and what the invoice was made for. Raises Refusal `invalid_payment`."""
         macaroon, payment_hash = self._proven(presented)
         caveats = self._caveats(macaroon)
-        if ask.now_ms >= caveats.expires_at * MS:
+        if ask.now_ms >= caveats.expires_at * MS and not await self._spent(payment_hash):
             raise invalid("Macaroon expired", REFUND)
         paid = await self._paid(payment_hash)
         caveats.limits.check(ask, same=ask.request_digest == paid.terms.request_digest)

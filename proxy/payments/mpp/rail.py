@@ -63,7 +63,7 @@ class MppRail(InvoiceRail):
     async def _check(self, presented: Presented, ask: Ask) -> Tender:
         credential, paid = await self._proven(presented)
         expires_ms = milliseconds(credential.challenge.expires)
-        if ask.now_ms >= expires_ms:
+        if ask.now_ms >= expires_ms and not await self._spent(credential.payment_hash):
             raise Problem(
                 "lightning/expired-invoice",
                 "This challenge has expired. If its invoice was paid, POST /v1/payments/refund with the same "

@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import Refusal
-from proxy.ledger.payment_api import Lease, OnFailure, Payment, PaymentTaken, Taken, Unit
-from proxy.ledger.payment_states import PaymentState
+from proxy.ledger.payment_api import Lease, OnFailure, PaymentTaken, Taken, Unit
 from proxy.payments.api import Ask, Credential, Settled
 from proxy.payments.keys import DerivedKeys
 from proxy.payments.l402.macaroon import mint, parse
@@ -34,6 +33,7 @@ from tests.support.lightning import (
     asked,
     issued,
     shows,
+    spent_payment,
 )
 
 SETTINGS = L402(location="tollway", epoch=1_690_000_000)
@@ -188,6 +188,16 @@ async def test_expired_payment_is_told_where_its_money_is(sold: Sold) -> None:
     """It becomes a balance."""
     refusal = await sold.refusal(sold.credential(), asked(now_ms=NOW_MS + 10**9))
     assert "POST /v1/payments/refund" in refusal.message
+
+
+async def test_spent_payment_is_known_by_its_answer_after_its_end(sold: Sold) -> None:
+    """The ledger says that it was used, and may still have the answer; a lease of it is never given."""
+    sold.book.burnt.add(HASH)
+    late = asked(now_ms=NOW_MS + 10**6)
+    tender = await sold.rail.check(shows(Credential.L402, sold.credential()), late)
+    assert tender.proof is not None
+    assert tender.proof.use_until_ms < late.now_ms
+    await sold.refusal(sold.credential(), asked(model="gpt-4o-mini", now_ms=late.now_ms))
 
 
 async def test_more_items_than_paid_are_refused() -> None:
@@ -397,13 +407,7 @@ def test_invoice_status_wants_the_macaroon_of_that_invoice(sold: Sold) -> None:
 
 
 def taken(why: Taken) -> PaymentTaken:
-    payment = Payment(
-        id="pay_" + "0" * 32, row=1, fence=1, rail="lightning", key=HASH, unit=Unit.MSAT, state=PaymentState.BURNT,
-        leased=False, amount=MSAT, captured=0, credited=0, returned=0, change=0, fee=0, absorbed=0, expired=0,
-        binding="", detail=b"", receipt_detail=b"", reference="", reason="", leases=1, leases_max=5, use_until_ms=0,
-        created_ms=0, changed_ms=0,
-    )  # fmt: skip
-    return PaymentTaken(why, payment)
+    return PaymentTaken(why, spent_payment())
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import Refusal
-from proxy.ledger.payment_api import Lease, Payment, PaymentTaken, Taken, Unit
-from proxy.ledger.payment_states import PaymentState
+from proxy.ledger.payment_api import Lease, PaymentTaken, Taken, Unit
 from proxy.payments.api import Ask, Credential
 from proxy.payments.keys import DerivedKeys
 from proxy.payments.l402.rail import L402Rail
@@ -39,6 +38,7 @@ from tests.support.lightning import (
     asked,
     issued,
     shows,
+    spent_payment,
 )
 
 PARAMETER = re.compile(r'(\w+)="([^"]*)"')
@@ -189,6 +189,12 @@ async def test_expired_challenge_is_refused(sold: Sold, late_ms: int) -> None:
     assert "POST /v1/payments/refund" in problem["detail"]
 
 
+async def test_spent_payment_is_known_by_its_answer_after_its_end(sold: Sold) -> None:
+    """The ledger says that it was used, and may still have the answer."""
+    sold.book.burnt.add(HASH)
+    assert await sold.rail.check(shows(Credential.MPP, sold.credential()), asked(now_ms=NOW_MS + 10**6))
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -326,26 +332,16 @@ async def test_receipt_comes_with_the_paid_answer_and_again(sold: Sold) -> None:
         "timestamp": "2023-11-14T22:13:25Z",
     }
     assert decode(value) == receipt
-    again = payment(detail=tender.proof.detail)
+    again = spent_payment(detail=tender.proof.detail)
     assert await sold.rail.served_again(again) == (("Payment-Receipt", encode(receipt)),)
-    ((_, bare),) = await sold.rail.served_again(payment())
+    ((_, bare),) = await sold.rail.served_again(spent_payment())
     assert "challengeId" not in decode(bare)
-
-
-def payment(**changes: Any) -> Payment:
-    made = Payment(
-        id="pay_" + "0" * 32, row=1, fence=1, rail="lightning", key=HASH, unit=Unit.MSAT, state=PaymentState.BURNT,
-        leased=False, amount=MSAT, captured=0, credited=0, returned=0, change=0, fee=0, absorbed=0, expired=0,
-        binding="", detail=b"", receipt_detail=b"", reference="", reason="", leases=1, leases_max=5, use_until_ms=0,
-        created_ms=0, changed_ms=NOW_MS + 5000,
-    )  # fmt: skip
-    return replace(made, **changes)
 
 
 @pytest.mark.parametrize("why", list(Taken))
 def test_taken_payment_is_told_in_a_problem_document(sold: Sold, why: Taken) -> None:
     """With the same status as by L402, and the payment's id."""
-    refusal = sold.rail.taken(PaymentTaken(why, payment()))
+    refusal = sold.rail.taken(PaymentTaken(why, spent_payment()))
     problem = json.loads(refusal.envelope())
     assert refusal.wire_headers()["content-type"] == PROBLEM_TYPE
     assert problem["payment"] == "pay_" + "0" * 32
