@@ -18,11 +18,13 @@ from proxy.cli import (
     models,
     partners,
     pay,
+    payments,
     policy,
     schema,
     serve,
     spend,
     teams,
+    wallet,
 )
 
 app = typer.Typer(
@@ -45,6 +47,8 @@ app.add_typer(spend.app, name="spend")
 app.add_typer(credit.app, name="credit")
 app.add_typer(partners.app, name="partners")
 app.add_typer(ledger.app, name="ledger")
+app.add_typer(payments.app, name="payments")
+app.add_typer(wallet.app, name="wallet")
 app.add_typer(pay.app, name="pay")
 app.add_typer(byo.app, name="byo")
 app.add_typer(ca.app, name="ca")

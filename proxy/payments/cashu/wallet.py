@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import batched
-from typing import Final
+from typing import Final, Protocol
 
-from proxy.ledger.payment_api import EcashProof, PaymentLedger
+from proxy.ledger.payment_api import EcashProof
 from proxy.payments.cashu.swaps import note_of
 from proxy.payments.cashu.tokens import encode_token
 
 NOTES_MAX: Final = 100
 """In one token: what wallets and mints take at once."""
+
+
+class Notes(Protocol):
+    """The part of `PaymentLedger` that keeps our ecash."""
+
+    async def wallet(self, mint: str | None = None) -> tuple[EcashProof, ...]: ...
+
+    async def export(self, secrets: tuple[str, ...]) -> None: ...
 
 
 class NotEnough(Exception):
@@ -23,7 +31,7 @@ class NotEnough(Exception):
         self.held = held
 
 
-async def balances(ledger: PaymentLedger) -> dict[str, int]:
+async def balances(ledger: Notes) -> dict[str, int]:
     """Mint -> sats that are ours: of payments that bought something, and not exported."""
     found: dict[str, int] = {}
     for note in await ledger.wallet():
@@ -31,9 +39,7 @@ async def balances(ledger: PaymentLedger) -> dict[str, int]:
     return found
 
 
-async def export_tokens(
-    ledger: PaymentLedger, mint: str, sats: int | None, *, notes_max: int = NOTES_MAX
-) -> tuple[str, ...]:
+async def export_tokens(ledger: Notes, mint: str, sats: int | None, *, notes_max: int = NOTES_MAX) -> tuple[str, ...]:
     """Tokens worth `sats` or, where our notes do not add up to that, the least above it; None: all there is.
 
     When this returns the notes are no longer ours: whoever has the tokens has the money. Raises NotEnough, LedgerError.

@@ -11,7 +11,7 @@ import orjson
 
 from proxy.clock import Clock
 from proxy.payments.client.amounts import Amount
-from proxy.payments.client.answers import receipt_of
+from proxy.payments.client.answers import code_of, receipt_of
 from proxy.payments.client.errors import BadOffer, NotServed, PayError, Unreachable
 from proxy.payments.client.invoices import Bolt11, readable
 from proxy.payments.client.kept import Kept, KeptFile
@@ -26,6 +26,9 @@ INVOICE_RAIL: Final = "invoice"
 """`Kept.rail` of a balance that an invoice buys: asked about by its poll secret, not shown."""
 _TOKEN: Final = re.compile(r"bal_[A-Za-z0-9_-]{43}")
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
+_SPENT: Final = frozenset({"payment_spent"})
+_NOTHING_LEFT: Final = {rail: _SPENT | {"not_found"} for rail in ("x402", "cashu")}
+"""Rail -> what a refund is refused with where there is nothing to give back, and never will be."""
 _WAIT: Final = frozenset({429, 502, 503, 504})
 
 
@@ -79,6 +82,8 @@ class Balances:
         """Turn a payment that bought nothing into a balance. Raises Refused, Unreachable."""
         reply = await self._way.ask("POST", REFUND_PATH, b"{}", *kept.credentials)
         if reply.status != 200:
+            if code_of(reply.json()) in _NOTHING_LEFT.get(kept.rail, _SPENT):
+                self._kept.strike(kept.id)
             raise refused(reply)
         bought = bought_of(reply)
         self._kept.strike(kept.id)
@@ -145,7 +150,7 @@ class Balances:
 def bought_of(reply: Reply) -> Bought:
     """Raises PayError for an answer that gives nothing."""
     told = reply.json()
-    texts = [found for found in (told.pop("token", None), told.pop("ecash", None)) if isinstance(found, str)]
+    texts = [found for found in (told.pop("token", None), told.pop("cashu", None)) if isinstance(found, str)]
     token = next((text for text in texts if _TOKEN.fullmatch(text)), "")
     back = next((text for text in texts if text.startswith("cashuB")), "")
     if not token and not back and told.get("paid") is not True:

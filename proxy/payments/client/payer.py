@@ -208,10 +208,13 @@ class Payer:
         return reply.json()
 
     def _returned(self, reply: Reply, kept: Kept) -> bool:
-        """Ecash that came back with the error; or it never left: what is refused with 400 or 402 was not taken."""
+        """Ecash that came back with the error; or it never left: what is refused with 400 or 402 was not taken; or it
+        has bought its answer before, and that is kept no longer.
+        """
         receipt = receipt_of(reply.headers)
         self.tell_change(receipt)
-        if receipt.change or (kept.rail in ("cashu", "x402") and reply.status in (400, 402)):
+        never_left = kept.rail in ("cashu", "x402") and reply.status in (400, 402)
+        if receipt.change or never_left or code_of(reply.json()) == "payment_spent":
             self._kept.strike(kept.id)
             return True
         return False
