@@ -1,11 +1,14 @@
-"""l402-requests, a client that others wrote, pays and is served: by L402, and by the Payment scheme.
+"""Clients that others wrote, l402-requests and Alby's for Node, pay and are served: by L402, and by the Payment scheme.
 
 The server around the rails is the test's; rails, ledger, invoices and the development node are the proxy's own.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import json
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -32,11 +35,13 @@ from proxy.payments.lightning.nodes import build_node
 from proxy.payments.mpp.rail import MppRail
 from proxy.payments.settings import L402, Lightning, Mpp
 from tests.ledger.making import opened, request
+from tests.peers.paywall import wallet_server
 from tests.support.fakes import Log
 from tests.support.lightning import KEYS, asked
 
 BODY = b'{"model":"gpt-4o","messages":[{"role":"user","content":"Say hello."}],"max_tokens":50}'
 CLOCK = SystemClock()
+NODE = Path(__file__).parents[2] / "clients" / "node"
 
 
 class Wallet(WalletBase):
@@ -47,6 +52,10 @@ class Wallet(WalletBase):
         self.paid: list[str] = []
 
     async def pay_invoice(self, bolt11: str) -> str:
+        return self.pay_now(bolt11)
+
+    def pay_now(self, bolt11: str) -> str:
+        """The preimage."""
         self.paid.append(bolt11)
         return self._dev.pay(bolt11)
 
@@ -178,6 +187,30 @@ async def test_payment_that_fails_too_often_is_refundable(wall: tuple[Paywall, s
     worn = await again(url, authorization)
     assert worn.status_code == 401
     assert "POST /v1/payments/refund" in worn.text
+
+
+async def test_alby_pays_and_is_served(wall: tuple[Paywall, str], tmp_path: Path) -> None:
+    """By whatever it finds: it neither looks at the digest of a challenge nor sends it back."""
+    paywall, url = wall
+    told = await alby(url, Wallet(tmp_path), "fetch402")
+    assert (told["status"], json.loads(told["body"])) == (200, {"text": "Hello."})
+    assert len(told["invoices"]) == 1
+    mpp = [rail.name for rail in paywall.rails] == ["mpp"]
+    assert told["payment"]["credentials"]["value"].startswith("Payment " if mpp else "L402 ")
+    assert ("payment-receipt" in told["headers"]) == mpp
+
+
+async def alby(url: str, wallet: Wallet, client: str) -> dict[str, Any]:
+    """One run of the client; what it told."""
+    with wallet_server(wallet.pay_now) as wallet_url:
+        environment = {**os.environ, "URL": url, "BODY": BODY.decode(), "CLIENT": client, "WALLET_URL": wallet_url}
+        ran = await asyncio.create_subprocess_exec(
+            "node", "pay-l402.mjs", cwd=NODE, env=environment, stdout=asyncio.subprocess.PIPE
+        )
+        output, _ = await asyncio.wait_for(ran.communicate(), 50)
+    assert ran.returncode == 0
+    told: dict[str, Any] = json.loads(output)
+    return told
 
 
 async def test_one_invoice_buys_once_over_both_schemes(tmp_path: Path) -> None:
