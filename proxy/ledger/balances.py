@@ -173,22 +173,19 @@ class Balances:
 
     def expire(self, now_ms: int) -> int:
         """End some of the balances past their end that nothing is held from; says how many. Again until it says 0."""
+        self.write()
         found = self._execute(
             "SELECT id FROM balances WHERE held = 0 AND spent + expired < deposited AND"
             " CASE kind WHEN 'refund' THEN ends_ms ELSE min(ends_ms, used_ms + idle_ms) END <= ? LIMIT ?",
             (now_ms, EXPIRED_PER_TRANSACTION_MAX),
         ).fetchall()
-        ended = 0
         for (row_id,) in found:
             row = self._loaded(row_id)
-            if row.held or not row.left or now_ms < row.expires_ms:
-                continue
-            ended += 1
             kind, account = TransferKind.BALANCE_EXPIRED, self.account_of(row.id)
             self._transfers.move(row.id, kind, row.unit, account, "expired", row.left, now_ms)
             row.expired += row.left
             self._dirty[row] = None
-        return ended
+        return len(found)
 
     @staticmethod
     def account_of(row_id: int) -> str:

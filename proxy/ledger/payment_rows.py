@@ -8,7 +8,6 @@ import sqlite3
 from dataclasses import dataclass, field, fields
 from typing import Final
 
-from proxy.ledger.errors import StaleCounters
 from proxy.ledger.payment_api import Lease, LeaseLost, OnFailure, Payment, Proof, Receipt, Unit
 from proxy.ledger.payment_states import TRANSITIONS, Event, PaymentState
 
@@ -152,11 +151,15 @@ class PaymentTable:
         """The payment with this public id."""
         return _first(self.where("name=?", name))
 
+    def find(self, row_id: int) -> PaymentRow | None:
+        """The payment in this row, unless it was forgotten."""
+        return _first(self.where("id=?", row_id))
+
     def at(self, row_id: int) -> PaymentRow:
-        """The payment in this row. Raises StaleCounters where there is none."""
-        row = _first(self.where("id=?", row_id))
+        """The payment in this row. Raises LeaseLost where it was forgotten."""
+        row = self.find(row_id)
         if row is None:
-            raise StaleCounters(f"payment {row_id} of a lease is gone")
+            raise LeaseLost(f"payment {row_id} was forgotten")
         return row
 
     def where(self, condition: str, *values: int | str) -> list[PaymentRow]:

@@ -52,7 +52,8 @@ CREATE TABLE IF NOT EXISTS payments (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS payments_leased ON payments (boot) WHERE boot IS NOT NULL;
 CREATE INDEX IF NOT EXISTS payments_unknown ON payments (asked_ms) WHERE state = 3;
-CREATE INDEX IF NOT EXISTS payments_unspent ON payments (changed_ms) WHERE state IN (0, 2, 6);
+CREATE INDEX IF NOT EXISTS payments_unclaimed ON payments (changed_ms) WHERE state = 2;
+CREATE INDEX IF NOT EXISTS payments_untaken ON payments (changed_ms) WHERE state IN (0, 6);
 CREATE TABLE IF NOT EXISTS balances (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     digest BLOB NOT NULL UNIQUE,

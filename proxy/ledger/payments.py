@@ -126,8 +126,8 @@ class Payments:
         """Its exchange has ended. Not burnt, it is freed or given back; where outside may still be asked, the lease
         stays until its word comes.
         """
-        row = self.table.at(lease.row)
-        if row.fence != lease.fence or row.boot != self.boot:
+        row = self.table.find(lease.row)
+        if row is None or row.fence != lease.fence or row.boot != self.boot:
             return
         if row.state is PaymentState.LEASED and lease.asked:
             row.orphaned, row.hold = 1, None
