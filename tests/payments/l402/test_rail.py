@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import Refusal
-from proxy.ledger.payment_api import Lease, OnFailure, PaymentTaken, Taken, Unit
-from proxy.payments.api import Ask, Credential, Settled
+from proxy.ledger.payment_api import OnFailure, Unit
+from proxy.payments.api import Ask, Credential
 from proxy.payments.keys import DerivedKeys
 from proxy.payments.l402.macaroon import mint, parse
 from proxy.payments.l402.rail import L402Rail
@@ -33,7 +33,6 @@ from tests.support.lightning import (
     asked,
     issued,
     shows,
-    spent_payment,
 )
 
 SETTINGS = L402(location="tollway", epoch=1_690_000_000)
@@ -404,41 +403,3 @@ def test_invoice_status_wants_the_macaroon_of_that_invoice(sold: Sold) -> None:
         with pytest.raises(Refusal) as caught:
             sold.rail.check_ownership(macaroon, payment_hash)
         assert caught.value.status == 401
-
-
-def taken(why: Taken) -> PaymentTaken:
-    return PaymentTaken(why, spent_payment())
-
-
-@pytest.mark.parametrize(
-    ("why", "code", "status", "says"),
-    [
-        (Taken.SPENT, "invalid_payment", 401, "has already been used"),
-        (Taken.RETURNED, "invalid_payment", 401, "already been refunded"),
-        (Taken.WORN_OUT, "invalid_payment", 401, "POST /v1/payments/refund"),
-        (Taken.BOUND, "invalid_payment", 401, "another request"),
-        (Taken.REFUSED, "invalid_payment", 401, "refused"),
-        (Taken.UNDER_WAY, "payment_under_way", 409, "being used"),
-        (Taken.UNKNOWN, "payment_unknown", 503, "Do not pay again"),
-    ],
-)
-def test_taken_payment_is_never_answered_with_a_new_402(
-    sold: Sold, why: Taken, code: str, status: int, says: str
-) -> None:
-    """Each with the payment's id, and when to come back where that helps."""
-    refusal = sold.rail.taken(taken(why))
-    assert (refusal.code, refusal.status) == (code, status)
-    assert says in refusal.message
-    assert refusal.details == {"payment": "pay_" + "0" * 32}
-    assert (refusal.retry_after_seconds is not None) == (status in (409, 503))
-
-
-async def test_lightning_is_never_in_doubt(sold: Sold) -> None:
-    """Whoever asks, and after any crash: the preimage was the settlement."""
-    tender = await sold.rail.check(shows(Credential.L402, sold.credential()), sold.ask)
-    assert tender.proof is not None
-    lease = Lease("pay_1", 1, 1, tender.proof, settled=True)
-    for outcome in (await sold.rail.settle(lease, sold.ask), await sold.rail.reconcile(lease)):
-        assert isinstance(outcome, Settled)
-        assert (outcome.receipt.amount, outcome.receipt.reference) == (MSAT, HASH)
-    assert await sold.rail.served(lease) == ()
