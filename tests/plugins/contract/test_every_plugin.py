@@ -152,7 +152,8 @@ def test_the_chain_of_all_of_them_stands() -> None:
     """Those that the shipped configuration names are there, and their facts fit."""
     assert {
         "audit", "balance", "byo", "catalogue", "conceal", "cors", "cost_preview", "dedup", "identity", "ip_limit",
-        "key_limit", "metering", "payer_api", "payer_limit", "pricing", "routing", "spend_caps", "team_policy", "content_rules",
+        "key_limit", "metering", "payer_api", "payer_limit", "pricing", "routing", "spend_caps", "team_policy",
+        "content_rules",
     } <= set(NAMES)  # fmt: skip
     check([_bare(discovery.find(name)) for name in NAMES])
 
