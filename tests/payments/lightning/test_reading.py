@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import bolt11
 import pytest
 from bech32 import bech32_decode, bech32_encode
 from hypothesis import given, settings
@@ -29,6 +30,23 @@ def test_the_specifications_own_example() -> None:
     assert read_invoice(SPEC_COFFEE.upper()) == read
 
 
+@pytest.mark.parametrize(
+    "prefix", ["lnbc1p", "lnbc01n", "lnbcx", "lntbx1u", "ln", "bc", "lnbc1q", "lnbc-1n", "lnbc1.5m"]
+)
+def test_amounts_and_networks_that_there_are_not_are_refused(prefix: str) -> None:
+    """Parts of a msat, leading zeros, other multipliers, other chains."""
+    with pytest.raises(NotAnInvoice):
+        read_invoice(bech32_encode(prefix, bech32_decode(SPEC_COFFEE)[1]))
+
+
+@pytest.mark.parametrize(
+    ("prefix", "msat"), [("lnbc", 0), ("lntb20m", 2 * 10**9), ("lnbcrt10p", 1), ("lntbs9n", 900), ("lnbc2", 2 * 10**11)]
+)
+def test_amounts_of_every_multiplier(prefix: str, msat: int) -> None:
+    """In msat."""
+    assert read_invoice(bech32_encode(prefix, bech32_decode(SPEC_COFFEE)[1])).msat == msat
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 10**12), st.integers(1, 86_400), st.integers(1_600_000_000, 2_000_000_000))
 def test_what_is_written_is_read(msat: int, seconds: int, created: int) -> None:
@@ -41,7 +59,7 @@ def test_what_is_written_is_read(msat: int, seconds: int, created: int) -> None:
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 1 << 32))
 def test_damaged_invoices_with_a_right_checksum_are_read_or_refused(seed: int) -> None:
-    """Nothing but NotAnInvoice comes of them."""
+    """Nothing but NotAnInvoice comes of them; what is read, the bolt11 package reads the same."""
     chance = random.Random(seed)
     prefix, data = bech32_decode(SPEC_COFFEE)
     for _ in range(chance.randint(1, 4)):
@@ -55,15 +73,34 @@ def test_damaged_invoices_with_a_right_checksum_are_read_or_refused(seed: int) -
                 prefix = "ln" + "".join(chance.choice("bcrt0123456789pnumx") for _ in range(chance.randint(1, 12)))
             case _:
                 data[place] = chance.randrange(32)
+    text = bech32_encode(prefix, data)
     try:
-        read_invoice(bech32_encode(prefix, data))
+        read = read_invoice(text)
     except NotAnInvoice:
         return
+    try:
+        peer = bolt11.decode(text, ignore_exceptions=True)
+    except ValueError:  # Of parts that are not read here: signature, description, fallback.
+        return
+    assert (read.payment_hash, read.msat) == (peer.payment_hash, peer.amount_msat or 0)
+    assert read.expires_ms == peer.expiry_time * 1000
 
 
-@pytest.mark.parametrize("text", ["", "lnbc1", SPEC_COFFEE[:-1], SPEC_COFFEE + "q", "lnbc" + "q" * 5000, "é", "\0"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "lnbc1",
+        SPEC_COFFEE[:-1],
+        SPEC_COFFEE + "q",
+        SPEC_COFFEE[0].upper() + SPEC_COFFEE[1:],
+        "lnbc" + "q" * 5000,
+        "é",
+        "\0",
+    ],
+)
 def test_what_is_none_is_refused(text: str) -> None:
-    """A wrong checksum, a wrong length, or much too long."""
+    """A wrong checksum, a wrong length, mixed case, or much too long."""
     with pytest.raises(NotAnInvoice):
         read_invoice(text)
 
