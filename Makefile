@@ -1,6 +1,6 @@
 # Each target does all the set-up that it needs. On a fresh machine 'make run' or 'make test' is the first command.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench lock clean
+.PHONY: help setup run test check bench bench-payment lock clean
 SHELL := /bin/bash
 
 PYTHON := .venv/bin/python
@@ -8,7 +8,7 @@ CONFIG ?= config.yaml
 PYTEST_ARGS ?=
 
 help:  ## this list
-	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 20
 
 setup:  ## .venv with exactly what requirements-dev.lock names; a no-op while that does not change
 	@scripts/setup
@@ -29,6 +29,9 @@ check: setup  ## lint, format, types, the direction of imports, the shipped conf
 
 bench: setup  ## beside its peers; a table, and bench/results/latest.json
 	$(PYTHON) -m bench
+
+bench-payment: setup  ## what looking at a payment costs, rail by rail
+	$(PYTHON) -m bench --only payment
 
 lock: setup  ## requirements*.lock from requirements*.in
 	@scripts/lock

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-from bench import chain, failover, latency, memory, report, requests, scale, setup, streaming, targets
+from bench import chain, failover, latency, memory, payment, report, requests, scale, setup, streaming, targets
 from bench.gateway import Gateway
 from bench.peers import PEERS
 from bench.plan import FULL, QUICK, Plan
@@ -25,7 +25,7 @@ STATE: Final = ROOT / "var"
 """On the checkout's disk, not in a memory file system: ledgers are written here."""
 
 
-ALONE: Final = {"chain": chain, "scale": scale, "failover": failover}
+ALONE: Final = {"chain": chain, "scale": scale, "failover": failover, "payment": payment}
 """Parts that no peer has a counterpart for; each starts what it needs."""
 
 

@@ -72,6 +72,14 @@ COLUMNS: Final[dict[str, dict[str, str]]] = {
         "closed_after_return_ms": "closed after return, ms",
         "trials_after_return": "trials",
     },
+    "payment": {
+        "l402_us": "L402, us",
+        "x402_us": "x402, us",
+        "cashu_us": "4 notes, us",
+        "balance_check_us": "balance, a look, us",
+        "balance_added_us": "balance adds, us",
+        "challenge_us": "402, us",
+    },
 }
 
 

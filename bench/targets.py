@@ -23,6 +23,14 @@ LOOKUP_ADDED_US_MAX: Final = 1.0
 FIRST_LOOKUP_RATIO_MAX: Final = 1.5
 CIRCUIT_OPEN_MS_MAX: Final = 1000.0
 
+PAYMENT_US_MAX: Final = {
+    "l402_us": ("looking at an L402 payment", 500.0),
+    "x402_us": ("looking at an x402 payment", 1500.0),
+    "cashu_us": ("reading a token of 4 notes, with its proofs", 3000.0),
+    "balance_added_us": ("paying from a balance, added to a key", 200.0),
+    "challenge_us": ("a whole 402, its invoice made before", 1000.0),
+}
+
 MET: Final = "met"
 MISSED: Final = "MISSED"
 NOT_MEASURED: Final = "not measured"
@@ -137,6 +145,11 @@ def _failover(part: _Part) -> None:
     part.at_most("trials until the circuit closed again", part.figure("tollway", "trials_after_return"), 1, "")
 
 
+def _payment(part: _Part) -> None:
+    for key, (what, limit) in PAYMENT_US_MAX.items():
+        part.at_most(what, part.figure("tollway", key), limit, " us")
+
+
 PARTS: Final = {
     "requests": _requests,
     "latency": _latency,
@@ -145,6 +158,7 @@ PARTS: Final = {
     "chain": _chain,
     "scale": _scale,
     "failover": _failover,
+    "payment": _payment,
 }
 """In the order of the report."""
 
