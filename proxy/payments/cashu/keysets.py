@@ -92,9 +92,9 @@ class Keysets:
 
     @property
     def current(self) -> Keyset | None:
-        """The one that new notes are made of: active, and the cheapest to spend."""
+        """The one that new notes are made of: active, of the latest version, and the cheapest to spend."""
         active = (keyset for keyset in self.by_id.values() if keyset.info.active)
-        return min(active, key=lambda keyset: (keyset.info.fee_ppk, keyset.info.id), default=None)
+        return max(active, key=lambda keyset: (keyset.info.id[:2], -keyset.info.fee_ppk, keyset.info.id), default=None)
 
 
 def fee_of(spent: Iterable[KeysetInfo]) -> int:

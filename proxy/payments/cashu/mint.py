@@ -118,9 +118,9 @@ class MintClient:
         try:
             await self.read()
         except EgressFailure as failure:
-            self._log.warning("cashu.mint_unreachable", mint=self.url, detail=failure.detail)
+            self._log.warning("cashu_mint_unreachable", mint=self.url, detail=failure.detail)
         except (BadAnswer, BadKeyset) as error:
-            self._log.warning("cashu.mint_unfit", mint=self.url, detail=str(error))
+            self._log.warning("cashu_mint_unfit", mint=self.url, detail=str(error))
         finally:
             self._reading = None
 

@@ -26,8 +26,8 @@ KEYS = {
     "8": "02fdfd6796bfeac490cbee12f778f867f0a2c68f6508d17c649759ea0dc3547528",
 }
 V1 = "00456a94ab4e1c46"
-V2 = "01adc013fa9d85171586660abab27579888611659d357bc86bc09cb26eee8bc035"
-"""NUT-02: the same keys, the second with an expiry."""
+V2 = "015ba18a8adcd02e715a58358eb618da4a4b3791151a4bee5e968bb88406ccf76a"
+"""NUT-02: the same keys, the second with a fee of 100 and an expiry."""
 EXPIRY = 2059210353
 
 
@@ -43,7 +43,7 @@ def of(id_: str, **changes: Any) -> Keyset:
     return Keyset(info(id_, **changes), {int(amount): key for amount, key in KEYS.items()})
 
 
-@pytest.mark.parametrize("entry", [info(), info(V2, expiry=EXPIRY)])
+@pytest.mark.parametrize("entry", [info(), info(V2, fee_ppk=100, expiry=EXPIRY)])
 def test_vectors_of_ids(entry: KeysetInfo) -> None:
     """NUT-02: both versions are made of their keys."""
     keyset = parse_keys(entry, {"keysets": [{"id": entry.id, "keys": KEYS}]})
@@ -51,7 +51,7 @@ def test_vectors_of_ids(entry: KeysetInfo) -> None:
     assert keyset.key(8).format().hex() == KEYS["8"]
 
 
-@pytest.mark.parametrize("entry", [info("00456a94ab4e1c47"), info(V2), info(V2, expiry=EXPIRY, fee_ppk=1)])
+@pytest.mark.parametrize("entry", [info("00456a94ab4e1c47"), info(V2), info(V2, expiry=EXPIRY)])
 def test_keys_that_do_not_make_the_id_are_refused(entry: KeysetInfo) -> None:
     """A mint cannot give one payer other keys under the same id."""
     with pytest.raises(BadKeyset):
@@ -110,11 +110,12 @@ def test_short_ids_are_expanded() -> None:
         Keysets({V2: of(V2)}).expand(V2[:15])
 
 
-def test_new_notes_are_made_of_the_cheapest_active_keyset() -> None:
-    """Inactive ones sign no more."""
-    keysets = Keysets({V1: of(V1, active=False), V2: of(V2, fee_ppk=100)})
-    assert keysets.current is not None
-    assert keysets.current.info.id == V2
+def test_new_notes_are_made_of_an_active_keyset() -> None:
+    """Inactive ones sign no more; of the latest version, however cheap an older one is."""
+    for entry in (of(V1, active=False), of(V1)):
+        keysets = Keysets({V1: entry, V2: of(V2, fee_ppk=100)})
+        assert keysets.current is not None
+        assert keysets.current.info.id == V2
     assert Keysets({V1: of(V1, active=False)}).current is None
 
 
