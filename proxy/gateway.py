@@ -184,11 +184,14 @@ class Gateway:
         """All ways to pay; packages that only they need are imported here."""
         if generation.payments is None:
             return None
-        from proxy.payments.rails import build_rails
+        from proxy.payments.rails import SecretUnreadable, build_rails
 
-        return build_rails(
-            generation.payments, state=generation.state, ledger=self.ledger, clock=self.clock, log=self.log
-        )
+        try:
+            return build_rails(
+                generation.payments, state=generation.state, ledger=self.ledger, clock=self.clock, log=self.log
+            )
+        except (ValueError, OSError, SecretUnreadable) as error:
+            raise StartError(f"payments: {error}") from error
 
     def _watches(self) -> list[asyncio.Task[None]]:
         loop = asyncio.get_running_loop()

@@ -118,8 +118,6 @@ class InvoiceRail(Rail):
         """All of the invoice for this request, which is noted as paid: it is pending no more."""
         invoice = paid.invoice
         paid.terms.covers(ask)
-        if invoice.settled_ms is None:
-            await self._ledger.invoice_settled(invoice.payment_hash, ask.now_ms)
         return Tender(Unit.MSAT, invoice.msat, ask.request_digest, proof=proof)
 
     def _proof(self, invoice: Invoice, *, use_until_ms: int, detail: bytes = b"") -> Proof:

@@ -139,7 +139,6 @@ async def test_paid_request_is_tendered_its_invoice(sold: Sold, without: tuple[s
     assert tender.proof is not None
     assert other.proof is not None
     assert replace(tender.proof, detail=b"") == other.proof
-    assert sold.book.invoices[HASH].settled_ms == NOW_MS
 
 
 async def test_source_description_and_padding_are_allowed(sold: Sold) -> None:
