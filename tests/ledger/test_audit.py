@@ -13,6 +13,7 @@ from proxy.ledger.audit import RULES
 from proxy.ledger.store import SqliteLedger
 from proxy.pricing.money import Nano
 from tests.ledger.making import cap, change, crash, dispatched, opened, request, settlement
+from tests.ledger.test_audit_payments import FAULTS as PAYMENT_FAULTS
 from tests.ledger.test_audit_purses import FAULTS as PURSE_FAULTS
 
 INTACT = "the file is intact"
@@ -157,8 +158,8 @@ async def test_a_day_without_its_transfers_is_found(books: Books) -> None:
 
 def test_every_rule_is_broken_by_some_test() -> None:
     """No rule is there only for show."""
-    tried = {rule for _, rules_ in FAULTS + PURSE_FAULTS for rule in rules_}
-    tried |= {"an exchange has one hold", "a transfer happens once"}
+    tried = {rule for _, rules_ in FAULTS + PURSE_FAULTS + PAYMENT_FAULTS for rule in rules_}
+    tried |= {"an exchange has one hold", "a transfer happens once", "a proof is one payment"}
     tried |= {rule for rule in RULES if rule.startswith("a day has")}
     assert set(RULES) <= tried
 
