@@ -139,11 +139,15 @@ class Means:
         from proxy.payments.rails import KEPT_IN, SecretUnreadable, kept_secret
 
         generation = opening.generation_of(self.config)
-        payments = generation.payments
-        if payments is None or payments.lightning is None or payments.lightning.backend != "dev":
-            fail(f"{self.config} has no 'payments: {{lightning: {{backend: dev}}}}', so --dev has nothing to pay with.")
+        given = b"" if generation.payments is None else generation.payments.secret
+        kept = generation.state / KEPT_IN
+        if not given and not kept.exists():
+            fail(
+                f"No proxy with the configuration {self.config} has made an invoice yet, so --dev has nothing to pay "
+                "with. Start one with 'payments: {lightning: {backend: dev, development: true}}'."
+            )
         try:
-            secret = payments.secret or kept_secret(generation.state / KEPT_IN)
+            secret = given or kept_secret(kept)
         except (SecretUnreadable, OSError) as error:
             fail(str(error))
         return DevWallet(DerivedKeys(secret), generation.state, opening.CLOCK)

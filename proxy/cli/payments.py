@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Final
-from zoneinfo import ZoneInfo
 
 import typer
 from rich.console import Console
@@ -168,22 +167,30 @@ def _list(config: Any, states: list[PaymentState], rail: str | None, count_max: 
     elif not found:
         typer.echo("No payments.")
     else:
-        Console().print(payment_table(found, opening.zone_of(generation)))
+        Console().print(payment_table(found, opening.CLOCK.now_ms()))
     return len(found)
 
 
-def payment_table(payments: list[Payment], zone: ZoneInfo) -> Table:
+def payment_table(payments: list[Payment], now_ms: int) -> Table:
     """For people: a row for each payment."""
     table = Table()
     for column in ("id", "rail", "state"):
         table.add_column(column, no_wrap=True)
-    table.add_column("amount", justify="right", no_wrap=True)
-    for column in ("changed", "why"):
-        table.add_column(column, overflow="fold")
+    for column in ("amount", "ago"):
+        table.add_column(column, justify="right", no_wrap=True)
     for one in payments:
         state = f"{one.state.name.lower()}{', under way' if one.leased else ''}"
-        table.add_row(one.id, one.rail, state, _amount(one), opening.day_text(one.changed_ms, zone), one.reason)
+        table.add_row(one.id, one.rail, state, _amount(one), _span(now_ms - one.changed_ms))
     return table
+
+
+def _span(milliseconds: int) -> str:
+    """As in 45s, 12m, 3h or 20d, rounded down."""
+    seconds = max(0, milliseconds) // 1000
+    for size, letter in ((86_400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{seconds // size}{letter}"
+    return f"{seconds}s"
 
 
 def plain(payment: Payment) -> dict[str, Any]:

@@ -178,6 +178,12 @@ def test_what_costs_nothing_is_not_paid_for(wall: Paywall, pay: Pay) -> None:
     assert (result.exit_code, result.stdout, len(wall.seen)) == (0, "free\n", 1)
 
 
+def test_dev_pays_nothing_where_no_proxy_has_made_an_invoice(wall: Paywall, pay: Pay, configured: Generation) -> None:
+    """It reads the secret of the state folder, and makes none."""
+    result = pay(*asking(wall, "--dev", "--config", str(configured.root / "config.yaml")))
+    assert (result.exit_code, "backend: dev" in result.stderr, configured.state.exists()) == (2, True, False)
+
+
 # -- limits
 
 
