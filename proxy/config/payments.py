@@ -12,6 +12,7 @@ from typing import Final
 
 from proxy.config.payment_entries import L402Entry, LightningEntry, PaymentsEntry, X402Entry
 from proxy.config.problems import Marks, Problem, near
+from proxy.payments.cashu.urls import is_loopback, mint_url
 from proxy.payments.settings import (
     L402,
     X402,
@@ -201,11 +202,26 @@ def _pairs(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
 def _cashu(entry: PaymentsEntry, marks: Marks, problems: list[Problem]) -> Cashu | None:
     if not entry.cashu.mints:
         return None
+    mints: dict[str, Mint] = {}
     for index, mint in enumerate(entry.cashu.mints):
-        if not mint.url.startswith("https://") and not (mint.development and mint.url.startswith("http://")):
-            problems.append(marks.problem(("mints", index, "url"), "must begin with https://"))
+        url = mint_url(mint.url)
+        trouble = _mint_trouble(url, development=mint.development, listed=url in mints)
+        if trouble is not None:
+            problems.append(marks.problem(("mints", index, "url"), trouble))
+        elif url is not None:
+            mints[url] = Mint(url, mint.development)
     return Cashu(
-        mints=tuple(Mint(mint.url.rstrip("/"), mint.development) for mint in entry.cashu.mints),
+        mints=tuple(mints.values()),
         sats_min=entry.cashu.sats_min,
         timeout_seconds=entry.cashu.timeout_seconds,
     )
+
+
+def _mint_trouble(url: str | None, *, development: bool, listed: bool) -> str | None:
+    if url is None:
+        return "this is not the URL of a mint: https://HOST[:PORT][/PATH]"
+    if development and not is_loopback(url):
+        return "a mint for development is on loopback: http://127.0.0.1:PORT"
+    if not development and not url.startswith("https://"):
+        return "must begin with https://"
+    return "this mint is listed twice" if listed else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.payments.cashu.urls import mint_url
+from proxy.payments.cashu.urls import is_loopback, mint_url
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,20 @@ def test_spellings_of_one_mint_are_one(text: str, url: str) -> None:
 def test_anything_else_is_no_mint(text: str) -> None:
     """Nothing is decoded or mended: what could be read in two ways is refused."""
     assert mint_url(text) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "loopback"),
+    [
+        ("http://127.0.0.1:3338", True),
+        ("http://127.9.9.9", True),
+        ("http://localhost:3338/a", True),
+        ("http://[::1]:3338", True),
+        ("http://169.254.169.254", False),
+        ("http://127.0.0.1.evil.test", False),
+        ("https://mint.test", False),
+    ],
+)
+def test_loopback_is_told_by_name_or_address(url: str, loopback: bool) -> None:
+    """Nothing is looked up."""
+    assert is_loopback(url) is loopback
