@@ -72,7 +72,7 @@ def test_the_shipped_configuration_is_in_order(monkeypatch: pytest.MonkeyPatch) 
     assert [name for name, _ in generation.chain] == [
         "audit", "cors", "ip_limit", "identity", "catalogue",
         "team_policy", "content_rules", "key_limit", "payer_limit", "byo", "dedup", "cost_preview",
-        "pricing", "challenge", "spend_caps", "payment", "routing", "metering",
+        "payer_api", "balance", "pricing", "challenge", "spend_caps", "payment", "routing", "metering",
     ]  # fmt: skip
 
 

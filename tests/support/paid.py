@@ -23,7 +23,7 @@ PAYERS: Final = {"free": WIDE, "invoice": WIDE, "paid": WIDE, "streams": 1000}
 LIGHTNING: Final = {"backend": "dev", "development": True}
 PAID_CHAIN: Final[list[str | dict[str, Any]]] = [
     "audit", "cors", "ip_limit", "identity", "catalogue", "team_policy", "content_rules", "key_limit", "payer_limit",
-    "cost_preview", "pricing", "challenge", "spend_caps", "payment", {"routing": ROUTING},
+    "cost_preview", "payer_api", "balance", "pricing", "challenge", "spend_caps", "payment", {"routing": ROUTING},
     "metering",
 ]  # fmt: skip
 """The shipped one without dedup, which would answer a twin before its payment is looked at."""
