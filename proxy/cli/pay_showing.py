@@ -73,6 +73,7 @@ class Shown:
                     "reference": receipt.reference or None,
                     "change": {"sats": receipt.change_sats, "token": receipt.change} if receipt.change else None,
                     "balance_left": left,
+                    "payment_id": answer.payment_id or None,
                     "request_id": answer.request_id or None,
                     "steps": self.steps,
                 }
@@ -109,7 +110,8 @@ def cost_lines(answer: Answer, left: str | None) -> list[str]:
     lines, receipt = [], answer.receipt
     if answer.paid is not None:
         back = f", {receipt.change_sats} sats of the token came back" if receipt.change else ""
-        lines.append(f"paid {answer.paid} by {answer.rail}{back}")
+        name = f" ({answer.payment_id})" if answer.payment_id else ""
+        lines.append(f"paid {answer.paid} by {answer.rail}{name}{back}")
     if receipt.transaction:
         lines.append(f"transaction {receipt.transaction}")
     if receipt.reference:

@@ -10,6 +10,7 @@ from eth_account import Account
 from l402_requests import BudgetController, L402Client, WalletBase
 from x402 import x402Client
 from x402.http.clients import x402HttpxClient
+from x402.http.clients.httpx import PaymentError
 from x402.mechanisms.evm import EthAccountSigner
 from x402.mechanisms.evm.exact.register import register_exact_evm_client
 
@@ -63,3 +64,16 @@ async def test_the_x402_sdk_pays_beside_every_other_offer(wall: Paywall) -> None
         answer = await http.post(f"{wall.url}/v1/chat/completions", json=BODY)
     assert (answer.status_code, json.loads(answer.content)["choices"][0]["message"]["content"]) == (200, TEXT)
     assert wall.payers == [account.address]
+
+
+async def test_the_x402_sdk_pays_a_dollar_and_not_more(wall: Paywall) -> None:
+    """Its own limit, which docs/paying.md tells how to raise: nothing is signed above it."""
+    client = x402Client()
+    register_exact_evm_client(client, EthAccountSigner(Account.from_key(KEY)))
+    async with x402HttpxClient(client) as http:
+        wall.atomic = 1_000_000
+        assert (await http.post(f"{wall.url}/v1/chat/completions", json=BODY)).status_code == 200
+        wall.atomic = 1_000_001
+        with pytest.raises(PaymentError, match="max_amount_per_payment"):
+            await http.post(f"{wall.url}/v1/chat/completions", json=BODY)
+    assert len(wall.paid()) == 1

@@ -78,12 +78,17 @@ class Answer:
     rail: str = ""
     receipt: Receipt = field(default_factory=Receipt)
     request_id: str = ""
+    payment_id: str = ""
 
 
 async def read_answer(arriving: Arriving, show: Callable[[str], None]) -> Answer:
     """Read to its end; `show` gets the text as it comes. Raises Unreachable where it breaks off."""
     fields = dict(arriving.headers)
-    answer = Answer(receipt=receipt_of(arriving.headers), request_id=fields.get("x-tollway-request-id", ""))
+    answer = Answer(
+        receipt=receipt_of(arriving.headers),
+        request_id=fields.get("x-tollway-request-id", ""),
+        payment_id=fields.get("x-payment-id", ""),
+    )
     if fields.get("content-type", "").startswith("text/event-stream"):
         await _stream(arriving, answer, show)
     else:
