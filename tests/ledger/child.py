@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 from proxy.ledger.api import CapExceeded, Hold, Purse, PurseExceeded
+from proxy.ledger.payment_api import BalanceExceeded, PaymentTaken, Receipt
 from proxy.pricing.money import Nano
-from tests.ledger.making import PURSE, cap, opened, request, settlement
+from tests.ledger.making import PURSE, bought, cap, drawing, opened, proof, request, settlement, unsettled
 
 HOLDS_EACH = 25
 """Of each of the four states that `states` leaves behind."""
@@ -102,12 +103,91 @@ async def last_cent(path: Path, name: str) -> None:
     await asyncio.Event().wait()
 
 
+async def same_proof(path: Path, tasks: int, name: str) -> None:
+    """For each line read show the proof of that key from `tasks` tasks at once, burn it where one of them has it;
+    prints how many had it.
+    """
+    ledger = opened(path)
+    print("ready", flush=True)
+    while key := (await asyncio.to_thread(sys.stdin.readline)).strip():
+
+        async def pay(key: str, task: int) -> bool:
+            try:
+                hold = await ledger.hold(bought(proof(key), exchange_id=f"{name}-{task}-{key}"))
+            except PaymentTaken:
+                return False
+            attempt = await ledger.dispatch(hold, upstream="openai", upstream_model="gpt-4o")
+            await ledger.commit(hold)
+            ledger.settle(hold, settlement(60, attempt))
+            return True
+
+        paid = await asyncio.gather(*[pay(key, task) for task in range(tasks)])
+        print(sum(paid), flush=True)
+    await asyncio.Event().wait()
+
+
+async def draw(path: Path, tasks: int, digest: bytes, name: str) -> None:
+    """Draw 7 each from one balance until it is empty; prints what was paid."""
+    ledger = opened(path)
+    print("ready", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
+    paid: list[int] = []
+
+    async def take(worker: int) -> None:
+        number = 0
+        while True:
+            number += 1
+            try:
+                hold = await ledger.hold(drawing(digest, 7, exchange_id=f"{name}-{worker}-{number}"))
+            except BalanceExceeded:
+                return
+            attempt = await ledger.dispatch(hold, upstream="openai", upstream_model="gpt-4o")
+            cost = 7 if number % 3 else 5
+            ledger.settle(hold, settlement(60, attempt, tendered=cost))
+            paid.append(cost)
+
+    await asyncio.gather(*[take(worker) for worker in range(tasks)])
+    await ledger.close()
+    print(sum(paid), flush=True)
+
+
+async def paying_without_end(path: Path) -> None:
+    """Lease, settle outside, burn and free without end, writing one line for each word that was said, until killed."""
+    ledger = opened(path)
+    print("ready", flush=True)
+
+    async def pay(worker: int) -> None:
+        number = 0
+        while True:
+            number += 1
+            key = f"{worker}-{number}"
+            hold = await ledger.hold(bought(unsettled(key), exchange_id=key))
+            print("leased", key, flush=True)
+            if hold.lease is None:
+                return
+            await ledger.payment_settled(hold.lease, Receipt(1000))
+            print("settled", key, flush=True)
+            attempt = await ledger.dispatch(hold, upstream="openai", upstream_model="gpt-4o")
+            if number % 3:
+                await ledger.commit(hold)
+                print("burnt", key, flush=True)
+            ledger.settle(hold, settlement(60, attempt))
+
+    await asyncio.gather(*[pay(worker) for worker in range(8)])
+
+
 def main() -> None:
     mode, path = sys.argv[1], Path(sys.argv[2])
     if mode == "states":
         asyncio.run(states(path))
     elif mode == "busy":
         asyncio.run(busy(path))
+    elif mode == "same_proof":
+        asyncio.run(same_proof(path, int(sys.argv[3]), sys.argv[4]))
+    elif mode == "draw":
+        asyncio.run(draw(path, int(sys.argv[3]), bytes.fromhex(sys.argv[4]), sys.argv[5]))
+    elif mode == "paying":
+        asyncio.run(paying_without_end(path))
     elif mode == "last_cent":
         asyncio.run(last_cent(path, sys.argv[3]))
     else:
