@@ -49,6 +49,10 @@ class BadAnswer(Exception):
     """No answer of the protocol: nobody knows what the mint did. The message is for the operator."""
 
 
+class MintBusy(BadAnswer):
+    """It has been asked too often and did nothing: status 429."""
+
+
 class MintClient:
     """One mint. Its keysets are read beside the exchanges, never by one that waits for them."""
 
@@ -65,6 +69,7 @@ class MintClient:
         self._keysets: Keysets | None = None
         self._read_at = -FRESH_SECONDS
         self._tried_at = -FRESH_SECONDS
+        self._away = False
         self._reading: asyncio.Task[None] | None = None
 
     async def aclose(self) -> None:
@@ -76,9 +81,13 @@ class MintClient:
 
     def keysets(self) -> Keysets | None:
         """As they were last read; None while the mint has not been reached. Old ones are read anew meanwhile."""
-        if self._clock.monotonic() - self._read_at >= FRESH_SECONDS:
+        if self._away or self._clock.monotonic() - self._read_at >= FRESH_SECONDS:
             self.read_soon()
         return self._keysets
+
+    def ready(self) -> bool:
+        """It answered when it was last asked for its keysets."""
+        return self.keysets() is not None and not self._away
 
     def read_soon(self) -> bool:
         """Read the keysets anew, beside everything else; False where that was done or tried just now."""
@@ -90,6 +99,12 @@ class MintClient:
         self._tried_at = now
         self._reading = asyncio.get_running_loop().create_task(self._read_once(), name=f"keysets of {self.url}")
         return True
+
+    async def read_within(self, seconds: float) -> None:
+        """Read the keysets anew and wait for them, but not for longer; what takes longer goes on beside."""
+        self.read_soon()
+        if self._reading is not None:
+            await asyncio.wait({self._reading}, timeout=seconds)
 
     async def read(self) -> Keysets:
         """Read the keysets now. Raises EgressFailure, BadAnswer, BadKeyset."""
@@ -112,14 +127,17 @@ class MintClient:
                 by_id[entry.id] = parse_keys(entry, await self._get(f"/v1/keys/{entry.id}"))
         self._keysets = Keysets(by_id)
         self._read_at = self._clock.monotonic()
+        self._away = False
         return self._keysets
 
     async def _read_once(self) -> None:
         try:
             await self.read()
         except EgressFailure as failure:
+            self._away = True
             self._log.warning("cashu_mint_unreachable", mint=self.url, detail=failure.detail)
         except (BadAnswer, BadKeyset) as error:
+            self._away = True
             self._log.warning("cashu_mint_unfit", mint=self.url, detail=str(error))
         finally:
             self._reading = None
@@ -169,6 +187,8 @@ class MintClient:
 
 def _members(answer: Answer) -> dict[str, Any]:
     """Raises MintRefusal for an error of the protocol alone; whatever else is no success is a BadAnswer."""
+    if answer.status == 429:
+        raise MintBusy("it has been asked too often (status 429)")
     try:
         members = answer.json()
     except EgressFailure as failure:

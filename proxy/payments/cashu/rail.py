@@ -30,6 +30,8 @@ SATS_MAX: Final = 100_000_000
 """Of one token."""
 INLINE_MAX: Final = 8
 """So many proofs of signature are checked on the loop; more in a thread."""
+START_SECONDS_MAX: Final = 3.0
+"""So long the start waits for mints."""
 SPENT_MAX: Final = 10_000
 """Notes that mints called spent, remembered so that they are not asked about them again and again."""
 
@@ -53,9 +55,8 @@ class CashuRail(Rail):
         self._spent: OrderedDict[bytes, None] = OrderedDict()
 
     async def start(self) -> None:
-        """Begin to read the keysets of all mints; a mint that is away is on offer once it answers."""
-        for mint in self._mints.values():
-            mint.read_soon()
+        """Read the keysets of all mints; one that is slow or away is on offer once it answers."""
+        await asyncio.gather(*(mint.read_within(START_SECONDS_MAX) for mint in self._mints.values()))
 
     async def stop(self) -> None:
         """Close every connection."""
@@ -64,7 +65,7 @@ class CashuRail(Rail):
     def offer(self, ask: Ask, invoice: IssuedInvoice | None) -> Offer | None:
         """`X-Cashu: creqA...` (NUT-24) with the mints that are ready; None where none is, or a stream is wanted."""
         price = self.price_sats(ask)
-        ready = [mint.url for mint in self._mints.values() if mint.keysets() is not None]
+        ready = [mint.url for mint in self._mints.values() if mint.ready()]
         if price is None or ask.stream or not ready:
             return None
         description = f"Send a cashuB token in {UNIT} in {refusals.HEADER}; mints: {', '.join(ready)}"

@@ -7,7 +7,8 @@ from typing import Final
 from proxy.errors import Refusal
 from proxy.ledger.payment_api import Payment, PaymentTaken, Taken
 
-REFUND_PATH: Final = "/v1/payments/refund"
+PAYMENTS_PATH: Final = "/v1/payments"
+REFUND_PATH: Final = f"{PAYMENTS_PATH}/refund"
 HEADER: Final = "X-Cashu"
 SOON_SECONDS: Final = 2.0
 LATER_SECONDS: Final = 10.0
@@ -122,8 +123,8 @@ def taken(error: PaymentTaken) -> Refusal:
         case Taken.SPENT:
             return Refusal(
                 "cashu_token_spent",
-                f"This token has been spent here ({payment.id}). Send another one; change that was not received is "
-                f"given again by POST {REFUND_PATH} with this token.",
+                f"This token has been spent here. Send another one. GET {PAYMENTS_PATH}/{payment.id} with this token "
+                f"in {HEADER} gives its change again.",
                 details=where,
             )
         case Taken.RETURNED:

@@ -21,7 +21,7 @@ from proxy.payments.api import Declined, Doubtful, Outcome, Settled
 from proxy.payments.cashu import refusals
 from proxy.payments.cashu.blinding import BadSignature, BlindSignature, y_of
 from proxy.payments.cashu.keysets import BadKeyset, Keysets, UnknownKeyset
-from proxy.payments.cashu.mint import BadAnswer, MintClient, MintRefusal, MintState
+from proxy.payments.cashu.mint import BadAnswer, MintBusy, MintClient, MintRefusal, MintState
 from proxy.payments.cashu.swaps import SwapRecord, TooLittle, fee_for, make_plan
 from proxy.payments.settings import Cashu
 
@@ -123,6 +123,8 @@ class Settling:
             return await self._resolve(mint, record, answered=False, why=failure.detail)
         except MintRefusal as refusal:
             return await self._refused(mint, record, refusal)
+        except MintBusy as busy:
+            return _declined(refusals.unavailable(), str(busy))
         except (BadAnswer, BadSignature, UnknownKeyset) as error:
             return await self._resolve(mint, record, answered=False, why=str(error))
 

@@ -18,7 +18,7 @@ from proxy.payments.cashu.rail import CashuRail
 from proxy.payments.cashu.tokens import Dleq, Note, encode_token
 from proxy.payments.settings import Cashu, Mint
 from tests.payments.cashu.desk import Desk, ask, presented
-from tests.peers.mint.scripted import ScriptedMint
+from tests.peers.mint.scripted import Fault, ScriptedMint
 from tests.support.fakes import FakeClock, Log
 
 
@@ -56,6 +56,29 @@ async def test_nothing_is_offered_that_could_not_be_taken(tmp_path: Path, desk: 
     assert desk.rail.offer(ask(stream=True), None) is None
     rail = CashuRail(Cashu((Mint("https://mint.invalid"),)), desk.ledger, desk.clock, desk.log)
     assert rail.offer(ask(), None) is None
+    await rail.stop()
+
+
+async def test_mint_that_went_away_is_not_on_offer_until_it_is_back(scripted: ScriptedMint, desk: Desk) -> None:
+    """Its keysets are read anew every few minutes; while that fails nobody is sent to it."""
+    mint = desk.rail._mints[scripted.url]
+    scripted.faults["/v1/keysets"] = Fault.CUT_BEFORE
+    desk.clock.advance(400)
+    assert desk.rail.offer(ask(), None) is not None
+    await mint.read_within(5)
+    assert desk.rail.offer(ask(), None) is None
+    scripted.faults.clear()
+    desk.clock.advance(10)
+    assert desk.rail.offer(ask(), None) is None
+    await mint.read_within(5)
+    assert desk.rail.offer(ask(), None) is not None
+
+
+async def test_rail_is_ready_once_it_has_started(scripted: ScriptedMint, desk: Desk) -> None:
+    """The first 402 has its offer."""
+    rail = CashuRail(desk.settings, desk.ledger, desk.clock, desk.log)
+    await rail.start()
+    assert rail.offer(ask(), None) is not None
     await rail.stop()
 
 

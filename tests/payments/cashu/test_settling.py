@@ -14,6 +14,7 @@ from proxy.ledger.payment_states import PaymentState
 from proxy.payments.api import Declined, Doubtful, Settled
 from proxy.payments.cashu.swaps import SwapRecord
 from proxy.payments.cashu.tokens import encode_token, parse_token
+from tests.ledger.making import crash
 from tests.payments.cashu.desk import Desk, Doubt, ask
 from tests.peers.mint.scripted import Fault, ScriptedMint
 
@@ -123,6 +124,48 @@ async def test_mint_that_is_away_takes_nothing(scripted: ScriptedMint, desk: Des
     assert (await desk.only()).state is PaymentState.SEEN
     scripted._server = await asyncio.start_server(scripted._serve, "127.0.0.1", port)
     assert (await desk.buy(token)).payment.captured == 30_000
+
+
+async def test_busy_mint_takes_nothing(scripted: ScriptedMint, desk: Desk) -> None:
+    """429: nothing was done, and the same token pays later."""
+    token = scripted.notes(64)
+    scripted.faults[SWAP] = Fault.BUSY
+    with pytest.raises(Refusal) as refused:
+        await desk.buy(token)
+    assert refused.value.code == "payment_unavailable"
+    scripted.faults.clear()
+    assert (await desk.buy(token)).payment.captured == 30_000
+
+
+async def test_process_that_died_after_the_swap_is_made_good(tmp_path: Path, scripted: ScriptedMint) -> None:
+    """kill -9 between the mint's act and our note of it: the next process gives the payer the value back."""
+    token = scripted.notes(64)
+    dead = await Desk(tmp_path, scripted.url).__aenter__()
+    wanted = ask()
+    _, lease = await dead.leased(token, wanted)
+    assert isinstance(await dead.rail.settle(lease, wanted), Settled)
+    crash(dead.ledger)
+    await dead.rail.stop()
+    async with Desk(tmp_path, scripted.url) as desk:
+        (outcome,) = await desk.reconcile()
+        assert isinstance(outcome, Settled)
+        payment = await desk.only()
+        assert (payment.state, payment.returned) == (PaymentState.REFUNDED, 64_000)
+        assert worth(await desk.rail.token_of(payment)) == 64
+    assert scripted.calls.count(SWAP) == 1
+
+
+async def test_process_that_died_before_the_swap_takes_nothing(tmp_path: Path, scripted: ScriptedMint) -> None:
+    """kill -9 while the payment was leased: the payer may try again."""
+    token = scripted.notes(64)
+    dead = await Desk(tmp_path, scripted.url).__aenter__()
+    await dead.leased(token, ask())
+    crash(dead.ledger)
+    await dead.rail.stop()
+    async with Desk(tmp_path, scripted.url) as desk:
+        for outcome in await desk.reconcile():
+            assert isinstance(outcome, Declined) and not outcome.final
+        assert (await desk.buy(token)).payment.captured == 30_000
 
 
 async def test_redirect_is_not_followed(scripted: ScriptedMint, desk: Desk) -> None:

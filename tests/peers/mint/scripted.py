@@ -38,6 +38,8 @@ class Fault(Enum):
     """502, and nothing was done."""
     ERROR_AFTER = "error_after"
     """It was done; the answer is a 502."""
+    BUSY = "busy"
+    """429, and nothing was done."""
     REDIRECT = "redirect"
     """To loopback."""
     HUGE = "huge"
@@ -54,7 +56,7 @@ class Fault(Enum):
     """Notes are said to be pending."""
 
 
-_UNDONE = frozenset({Fault.CUT_BEFORE, Fault.HANG, Fault.ERROR, Fault.REDIRECT})
+_UNDONE = frozenset({Fault.CUT_BEFORE, Fault.HANG, Fault.ERROR, Fault.BUSY, Fault.REDIRECT})
 
 
 class MintError(Exception):
@@ -158,7 +160,7 @@ class ScriptedMint:
         if status == 200 and fault is not None:
             answer = _spoiled(fault, answer)
         where = "location: http://127.0.0.1:1/v1/swap\r\n" if fault is Fault.REDIRECT else ""
-        status = 307 if fault is Fault.REDIRECT else status
+        status = {Fault.REDIRECT: 307, Fault.BUSY: 429}.get(fault, status) if fault is not None else status
         writer.write(
             f"HTTP/1.1 {status} X\r\ncontent-length: {len(answer)}\r\nconnection: close\r\n{where}\r\n".encode()
         )
