@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Final
+
+FINISH_SECONDS_MAX: Final = 60.0
+"""How long the end of the process waits; what is cut then is found again by the ledger's recovery."""
 
 
 class Together[T]:
@@ -26,7 +29,7 @@ class Together[T]:
     async def finish(self) -> None:
         """Wait for all that is under way."""
         if self._tasks:
-            await asyncio.wait(self._tasks.values())
+            await asyncio.wait(self._tasks.values(), timeout=FINISH_SECONDS_MAX)
 
     def _ended(self, key: object, task: asyncio.Task[T]) -> None:
         del self._tasks[key]
