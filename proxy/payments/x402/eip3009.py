@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
-from eth_abi.abi import decode, encode
-from eth_abi.exceptions import DecodingError
 from eth_hash.auto import keccak
 
 from proxy.payments.x402 import rpc
+from proxy.payments.x402.abi import decoded, encode, selector
 from proxy.payments.x402.payload import Authorization
 from proxy.payments.x402.rpc import NodeFailure
 
@@ -28,11 +27,6 @@ LOGS_MAX: Final = 10_000
 _MESSAGE: Final = ("address", "address", "uint256", "uint256", "uint256", "bytes32")
 _ERROR: Final = keccak(b"Error(string)")[:4]
 PLAIN_SIGNATURE_BYTES: Final = 65
-
-
-def selector(signature: str) -> bytes:
-    """The first four bytes of a call of this function."""
-    return keccak(signature.encode())[:4]
 
 
 _BY_KEY: Final = selector(f"transferWithAuthorization({','.join(_MESSAGE)},uint8,bytes32,bytes32)")
@@ -59,14 +53,12 @@ def transfer_call(authorization: Authorization, signature: bytes) -> bytes:
 
 def signature_in(call: bytes) -> bytes | None:
     """The signature that a direct call of `transferWithAuthorization` carries; None where it is no such call."""
-    try:
-        if call[:4] == _BY_KEY:
-            *_, v, r, s = decode((*_MESSAGE, "uint8", "bytes32", "bytes32"), call[4:])
-            return bytes(r) + bytes(s) + bytes((v,))
-        if call[:4] == _BY_BYTES:
-            return bytes(decode((*_MESSAGE, "bytes"), call[4:])[-1])
-    except DecodingError:
-        return None
+    if call[:4] == _BY_KEY:
+        values = decoded((*_MESSAGE, "uint8", "bytes32", "bytes32"), call[4:])
+        return None if values is None else values[-2] + values[-1] + bytes((values[-3],))
+    if call[:4] == _BY_BYTES:
+        values = decoded((*_MESSAGE, "bytes"), call[4:])
+        return None if values is None else bytes(values[-1])
     return None
 
 
@@ -149,11 +141,8 @@ def uses_authorization(events: Sequence[Event], asset: str) -> bool:
 def reason_of(message: str, returned: bytes) -> str:
     """Why the token refuses a transfer: the x402 specification's reason code, `""` where its words are not known."""
     said = message.lower()
-    if returned[:4] == _ERROR:
-        try:
-            said += " " + decode(("bytes",), returned[4:])[0].decode(errors="replace").lower()
-        except DecodingError:
-            said += " ?"
+    if returned[:4] == _ERROR and (values := decoded(("bytes",), returned[4:])) is not None:
+        said += " " + values[0].decode(errors="replace").lower()
     return next((reason for words, reason in _REASONS for word in words if word in said), "")
 
 

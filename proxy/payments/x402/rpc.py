@@ -18,6 +18,8 @@ ANSWER_BYTES_MAX: Final = 4 << 20
 """A block's hashes, or a window of logs."""
 MESSAGE_CHARACTERS_MAX: Final = 200
 DATA_BYTES_MAX: Final = 4_096
+WRITES: Final = frozenset({"eth_sendRawTransaction"})
+"""Asked once: a second time could mean something else."""
 REVERTED_CODE: Final = 3
 """geth's and anvil's code of an execution that was reverted."""
 _QUANTITY: Final = re.compile(r"0x(?:0|[1-9a-f][0-9a-f]{0,63})")
@@ -57,13 +59,18 @@ class JsonRpc:
         self._ids = itertools.count(1)
 
     async def call(self, method: str, *params: Any) -> Any:
-        """The `result`. Raises NodeError and NodeFailure."""
+        """The `result`. A read that got no answer is asked once more. Raises NodeError and NodeFailure."""
         id_ = next(self._ids)
         call = {"jsonrpc": "2.0", "id": id_, "method": method, "params": params}
         try:
             answer = await self._egress.request("POST", "", json=call)
         except EgressFailure as failure:
-            raise NodeFailure(f"{method}: {failure.detail}", sent=failure.sent) from failure
+            if method in WRITES:
+                raise NodeFailure(f"{method}: {failure.detail}", sent=failure.sent) from failure
+            try:
+                answer = await self._egress.request("POST", "", json=call)
+            except EgressFailure as again:
+                raise NodeFailure(f"{method}: {again.detail}", sent=again.sent) from again
         document = _document(answer.body)
         if document is None:
             raise NodeFailure(f"{method}: status {answer.status} without a JSON-RPC answer", sent=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from proxy.payments.x402 import rpc
 from proxy.payments.x402.chain import Chain
 from proxy.payments.x402.rpc import NodeError, NodeFailure
+from proxy.payments.x402.typed_data import checksummed
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
@@ -108,7 +109,7 @@ class Signer:
             except (NodeError, NodeFailure) as error:
                 raise NotSent(str(error)) from error
             fields = {
-                "to": to,
+                "to": checksummed(to),
                 "data": call,
                 "gas": gas,
                 "nonce": number,

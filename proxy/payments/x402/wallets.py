@@ -10,10 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from eth_abi.abi import decode, encode
-from eth_abi.exceptions import DecodingError
-
-from proxy.payments.x402.eip3009 import selector
+from proxy.payments.x402.abi import decoded, encode, selector
 from proxy.payments.x402.rpc import NodeFailure
 
 VALID: Final = bytes.fromhex("1626ba7e")
@@ -24,7 +21,6 @@ MULTICALL: Final = "0xcA11bde05977b3631167028862bE2a173976CA11"
 """Multicall3, at the same address on every network that has it."""
 _IS_VALID: Final = selector("isValidSignature(bytes32,bytes)")
 _TRY_AGGREGATE: Final = selector("tryAggregate(bool,(address,bytes)[])")
-_RESULTS_MAX: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +38,10 @@ def unwrapped(signature: bytes) -> WalletSignature | None:
     """Read an ERC-6492 signature; what is none is its own inner one. None: it is wrapped, and not in order."""
     if not signature.endswith(WRAPPED):
         return WalletSignature(signature)
-    body = signature[: -len(WRAPPED)]
-    try:
-        factory, call, inner = decode(("address", "bytes", "bytes"), body)
-    except DecodingError:
+    values = decoded(("address", "bytes", "bytes"), signature[: -len(WRAPPED)])
+    if values is None:
         return None
+    factory, call, inner = values
     if not call or not inner or inner.endswith(WRAPPED):
         return None
     return WalletSignature(bytes(inner), factory.lower(), bytes(call))
@@ -69,10 +64,7 @@ def together(*calls: tuple[str, bytes]) -> bytes:
 
 def results(returned: bytes, count: int) -> list[tuple[bool, bytes]]:
     """What each of them gave back. Raises NodeFailure."""
-    try:
-        (found,) = decode(("(bool,bytes)[]",), returned)
-    except DecodingError as error:
-        raise NodeFailure("Multicall3 gave back something else", sent=True) from error
-    if len(found) != count or count > _RESULTS_MAX:
-        raise NodeFailure("Multicall3 gave back too little", sent=True)
-    return [(bool(good), bytes(data)) for good, data in found]
+    values = decoded(("(bool,bytes)[]",), returned)
+    if values is None or len(values[0]) != count:
+        raise NodeFailure(f"Multicall3 ({MULTICALL}) is not on this network, or is not itself", sent=True)
+    return [(bool(good), bytes(data)) for good, data in values[0]]

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import threading
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +18,7 @@ from eth_account.signers.local import LocalAccount
 from eth_utils import keccak, to_checksum_address
 
 from tests.peers.chain import rpc
+from tests.peers.chain.rpc import NodeError
 
 HERE = Path(__file__).parent
 CHAIN_ID = 8453
@@ -25,6 +27,7 @@ USDC = "0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913"
 MULTICALL3 = "0xcA11bde05977b3631167028862bE2a173976CA11"
 ETHER = 10**18
 START_SECONDS_MAX = 20.0
+LANDING_SECONDS_MAX = 10.0
 ERC6492_MAGIC = bytes.fromhex("6492" * 16)
 _LISTENING = re.compile(rb"Listening on 127\.0\.0\.1:(\d+)")
 
@@ -62,6 +65,7 @@ class Chain:
 
     def __init__(self, *, block_seconds: int | None = None) -> None:
         self._block_seconds = block_seconds
+        self._automine = block_seconds is None
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""
         """Its JSON-RPC."""
@@ -128,12 +132,24 @@ class Chain:
             "data": data,
         }
         raw = account.sign_transaction(fields if to is None else fields | {"to": to}).raw_transaction
-        return str(self.call("eth_sendRawTransaction", "0x" + raw.hex()))
+        transaction = str(self.call("eth_sendRawTransaction", "0x" + raw.hex()))
+        if self._automine:
+            self.receipt(transaction)
+        return transaction
+
+    def receipt(self, transaction: str) -> dict[str, Any]:
+        """Of a transaction that is about to land: a block is made just after it was taken."""
+        until = time.monotonic() + LANDING_SECONDS_MAX
+        while (found := self.call("eth_getTransactionReceipt", transaction)) is None:
+            if time.monotonic() > until:
+                raise NodeError(f"{transaction} did not land")
+            time.sleep(0.002)
+        return dict(found)
 
     def deploy(self, name: str, *values: Any, types: tuple[str, ...] = ()) -> str:
         """Deploy one of the contracts; its address."""
         data = compiled()[name]["deploy"] + encode(types, values).hex()
-        receipt = self.call("eth_getTransactionReceipt", self.send(self.facilitator, None, data))
+        receipt = self.receipt(self.send(self.facilitator, None, data))
         return str(to_checksum_address(receipt["contractAddress"]))
 
     def mint(self, holder: str, value: int) -> None:
@@ -189,6 +205,7 @@ class Chain:
     def automine(self, on: bool) -> None:
         """Off: transactions wait until `mine`."""
         self.call("evm_setAutomine", on)
+        self._automine = on
 
     def _furnish(self) -> None:
         self.call("anvil_setCode", USDC, compiled()["token"]["code"])
