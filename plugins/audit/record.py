@@ -117,7 +117,18 @@ def _money(exchange: Exchange) -> dict[str, Any]:
     return {
         "charged_usd": None if settlement is None else usd_text(settlement.charged),
         "list_usd": None if settlement is None else _usd(settlement.list),
+        **_payment(exchange),
         "soft_caps_crossed": [] if hold is None else [_cap(state) for state in hold.soft_crossed],
+    }
+
+
+def _payment(exchange: Exchange) -> dict[str, Any]:
+    """How a payer paid, and the payment's public id; a balance is named by the key id."""
+    presented, hold = exchange.presented, exchange.hold
+    lease = None if hold is None else hold.lease
+    return {
+        "rail": None if presented is None else presented.credential.value,
+        "payment_id": None if lease is None else lease.id,
     }
 
 

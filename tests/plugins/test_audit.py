@@ -21,7 +21,9 @@ from proxy.errors import Refusal
 from proxy.exchange import Exchange, Finish, Response
 from proxy.headers import Headers
 from proxy.ledger.api import Attempt, Basis, Cap, CapState, Hold, HoldRequest, Settlement
+from proxy.ledger.payment_api import Lease, Proof, Unit
 from proxy.operations import LOCAL
+from proxy.payments.api import Credential, Presented
 from proxy.policy.content_patterns import PATTERNS
 from proxy.policy.rules import Policy
 from proxy.pricing.money import Nano
@@ -34,7 +36,7 @@ FIELDS = {
     "model_asked", "model", "stream", "upstream", "upstream_model", "attempts", "status", "error", "outcome", "dedup",
     "content_rules",
     "tokens_in", "tokens_out", "tokens_cached", "tokens_cache_write", "tokens_reasoning", "counted", "charged_usd",
-    "list_usd", "soft_caps_crossed", "latency_first_byte_ms", "latency_ms", "bytes_in", "bytes_out",
+    "list_usd", "rail", "payment_id", "soft_caps_crossed", "latency_first_byte_ms", "latency_ms", "bytes_in", "bytes_out",
 }  # fmt: skip
 ANSWER = (
     b'{"id":"x","choices":[{"index":0,"message":{"role":"assistant","content":"CANARY-ANSWER"},'
@@ -150,6 +152,8 @@ async def test_line_says_who_what_where_how_much_and_how_long(audit: Opener) -> 
         "counted": False,
         "charged_usd": "1.234567891",
         "list_usd": "0.000000007",
+        "rail": None,
+        "payment_id": None,
         "soft_caps_crossed": [{"scope": "team", "id": "default", "window": "month", "limit_usd": "5.00"}],
         "latency_first_byte_ms": 100.0,
         "latency_ms": 250.0,
@@ -375,3 +379,18 @@ async def test_content_that_rules_took_away_is_not_kept(audit: Opener) -> None:
 
     assert piece == sent
     assert (line["request"], line["answer"]) == (None, "[gone]")
+
+
+async def test_line_of_a_paid_request_names_the_rail_and_the_payment(audit: Opener) -> None:
+    """By its public id; nothing of the proof."""
+    async with audit() as running:
+        seen = served()
+        proof = Proof("lightning", "ab" * 32, Unit.MSAT, 21_000, settled=True)
+        seen.presented = Presented(Credential.L402, "CANARY-MACAROON:CANARY-PREIMAGE", "d" * 64)
+        assert seen.hold is not None
+        seen.hold.lease = Lease("pay_" + "1" * 32, 1, 1, proof, settled=True)
+        await running.run(seen)
+        (line,) = await running.lines()
+
+    assert (line["rail"], line["payment_id"]) == ("l402", "pay_" + "1" * 32)
+    assert "CANARY" not in json.dumps(line)
