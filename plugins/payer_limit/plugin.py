@@ -12,6 +12,7 @@ from proxy.errors import Refusal
 from proxy.exchange import Exchange, Response
 from proxy.identities import IdentityKind
 from proxy.operations import Target
+from proxy.payments.credentials import all_presented
 from proxy.plugin import Next, Plugin, PluginSettings, Services, Stage
 from proxy.state import Claim, Counters, Lease, Rate, SlotsFull
 
@@ -39,9 +40,9 @@ class PayerLimitSettings(PluginSettings):
 
 class PayerLimitPlugin(Plugin[PayerLimitSettings]):
     """Three kinds of requests are counted, each by itself: free (our own endpoints), invoice (priced and not paid for,
-    so that the answer is a 402) and paid. A priced one takes a slot, too, before anything is paid: whoever is refused
-    here has lost nothing. An IPv6 client is counted by its /64. Holders of keys have limits of their own, and where
-    nobody is asked to pay there are none here.
+    so that the answer is a 402) and paid (with a payment or a balance, to our own endpoints, too). A priced one also
+    takes a slot, before anything is paid: whoever is refused here has lost nothing. An IPv6 client is counted by its
+    /64. Holders of keys have limits of their own, and where nobody is asked to pay there are none here.
     """
 
     name = "payer_limit"
@@ -90,9 +91,9 @@ class PayerLimitPlugin(Plugin[PayerLimitSettings]):
         asks = identity.kind is IdentityKind.ANONYMOUS and not operation.priced
         if not asks and identity.kind is not IdentityKind.PAYER:
             return None
-        if exchange.presented is not None:
-            return _PAID
-        return _INVOICE if operation.priced else _FREE
+        if operation.priced:
+            return _INVOICE if exchange.presented is None else _PAID
+        return _PAID if all_presented(exchange.request.headers) else _FREE
 
     def _exempt(self, exchange: Exchange, address: Address | None) -> bool:
         if self.settings.exempt_loopback and address is not None and address.is_loopback:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_address
 from types import SimpleNamespace
 from typing import Any
 
@@ -103,10 +104,11 @@ async def test_kinds_do_not_use_each_other_up() -> None:
 async def test_a_payment_to_an_endpoint_of_ours_counts_as_paid(who: Identity) -> None:
     """A top-up settles outside, as any paid request does."""
     world = World(PayerLimits(free=Bucket(1, 1, 60), paid=Bucket(1, 1, 60)))
-    await world.finished(who, operation=LOCAL, path="/v1/balance", paid=True)
+    top_up: dict[str, Any] = {"operation": LOCAL, "path": "/v1/balance", "headers": {"x-cashu": "cashuBo2F0"}}
+    await world.finished(who, **top_up)
     await world.finished(who, operation=LOCAL, path="/v1/balance")
 
-    assert "paid requests" in (await world.refusal(who, operation=LOCAL, path="/v1/balance", paid=True)).message
+    assert "paid requests" in (await world.refusal(who, **top_up)).message
 
 
 async def test_another_address_is_another_caller_and_an_ipv6_subscriber_is_one() -> None:
@@ -121,8 +123,6 @@ async def test_another_address_is_another_caller_and_an_ipv6_subscriber_is_one()
 
 async def test_the_address_that_a_trusted_front_names_is_the_one_counted() -> None:
     """What `ip_limit` has established goes before the peer."""
-    from ipaddress import ip_address
-
     world = World(PayerLimits(invoice=Bucket(1, 1, 60)))
     for last in (1, 2, 3):
         seen = exchange(at=origin(peer="10.0.0.1"), under=world.generation)
