@@ -31,6 +31,7 @@ TRIES_MAX: Final = 4
 WAIT_SECONDS_MAX: Final = 30.0
 WAIT_SECONDS: Final = 2.0
 """Where the proxy does not say how long."""
+PRICE_USD_MAX: Final = 1_000_000
 _AGAIN: Final = frozenset({409, 429, 502, 503, 504})
 """Nothing is lost yet: the same payment may be shown again."""
 
@@ -258,9 +259,9 @@ def price_of(estimate: dict[str, Any]) -> Amount:
     if isinstance(sats, int) and not isinstance(sats, bool) and sats >= 0:
         return Amount.sats(sats)
     try:
-        atomic = (Decimal(str(usd)) * USDC_PER_USD).to_integral_value(ROUND_CEILING)
-    except InvalidOperation as error:
-        raise PayError(
-            "The proxy does not say what it costs, so nothing is spent. --estimate shows its answer."
-        ) from error
-    return Amount(Unit.USDC, int(atomic))
+        told = Decimal(str(usd))
+    except InvalidOperation:
+        told = Decimal(-1)
+    if not told.is_finite() or not 0 <= told <= PRICE_USD_MAX:
+        raise PayError("The proxy does not say what it costs, so nothing is spent. --estimate shows its answer.")
+    return Amount(Unit.USDC, int((told * USDC_PER_USD).to_integral_value(ROUND_CEILING)))
