@@ -30,8 +30,8 @@ HASH_ONLY: Final = "hash_only"
 SECRET_BYTES: Final = 32
 MS: Final = 1000
 _TAKEN: Final = frozenset({Credential.X402, Credential.X402_V1, Credential.TRANSFER, Credential.CASHU})
-_OFFERED: Final = (Credential.X402, Credential.CASHU)
-_UNITS: Final = {Credential.X402: Unit.USDC, Credential.CASHU: Unit.MSAT}
+_OFFERED: Final = {Credential.X402: Unit.USDC, Credential.TRANSFER: Unit.USDC, Credential.CASHU: Unit.MSAT}
+"""Rails that pay at once, and what they bring."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,8 +205,8 @@ class Counter:
     def _offers(self, ask: Ask, holder: Holder | None) -> list[Offer]:
         """Of the rails that pay at once and bring what the balance counts."""
         offers = []
-        for credential in _OFFERED:
-            rail, unit = self._rails.taking(credential), _UNITS[credential]
+        for credential, unit in _OFFERED.items():
+            rail = self._rails.taking(credential)
             fits = holder is None or holder.state.unit is unit
             if rail is None or not fits or (unit is Unit.USDC and ask.price.nano_per_btc is None):
                 continue
