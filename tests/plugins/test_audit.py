@@ -36,7 +36,8 @@ FIELDS = {
     "model_asked", "model", "stream", "upstream", "upstream_model", "attempts", "status", "error", "outcome", "dedup",
     "content_rules",
     "tokens_in", "tokens_out", "tokens_cached", "tokens_cache_write", "tokens_reasoning", "counted", "charged_usd",
-    "list_usd", "rail", "payment_id", "soft_caps_crossed", "latency_first_byte_ms", "latency_ms", "bytes_in", "bytes_out",
+    "list_usd", "rail", "payment_id", "soft_caps_crossed", "latency_first_byte_ms", "latency_ms", "bytes_in",
+    "bytes_out",
 }  # fmt: skip
 ANSWER = (
     b'{"id":"x","choices":[{"index":0,"message":{"role":"assistant","content":"CANARY-ANSWER"},'
