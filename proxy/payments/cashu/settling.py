@@ -28,6 +28,7 @@ from proxy.payments.settings import Cashu
 REFUSES_NOTES: Final = frozenset({10001, 10003})
 """Codes of mints, past and present, for notes that they did not sign; their other codes have changed meanings."""
 KEYSET_CODES: Final = range(12000, 13000)
+ASKED_AGAIN: Final = "asked again"
 PENDING_WAITS_SECONDS: Final = (0.1, 0.3, 0.9)
 """Notes are pending while another swap of them is under way, which mostly takes a moment."""
 
@@ -58,8 +59,8 @@ class Settling:
         if keysets is None:
             return _declined(refusals.unavailable(), "the mint's keysets are not known")
         if record.plan is not None and not _possible(record, keysets):
-            outcome = await self._resolve(mint, record, answered=True)
-            if not isinstance(outcome, Declined) or outcome.final:
+            outcome = await self._resolve(mint, record, "its plan cannot be carried out any more", done=True)
+            if outcome is not None:
                 return outcome
             record = replace(record, plan=None)
         if record.plan is None:
@@ -80,7 +81,7 @@ class Settling:
             return Doubtful("its mint is not configured any more: configure it again")
         if record.plan is None:
             return _declined(refusals.unavailable(), "the mint was never asked")
-        return await self._resolve(mint, record, answered=True)
+        return await self._resolve(mint, record, ASKED_AGAIN, done=True) or _unspent(ASKED_AGAIN)
 
     def _known(self, lease: Lease) -> tuple[SwapRecord | None, MintClient | None]:
         try:
@@ -110,23 +111,30 @@ class Settling:
             return _declined(refusals.unavailable(), f"keyset: {error}")
         return record.planned(plan)
 
-    async def _swap(self, mint: MintClient, record: SwapRecord) -> Outcome:
+    async def _swap(self, mint: MintClient, record: SwapRecord, *, again: bool = True) -> Outcome:
+        """Swap; once more where the connection broke and the notes are unspent: the outputs are the same ones."""
         plan = record.plan
         if plan is None:
             raise ValueError("a swap is planned before it is made")
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
         try:
             signed = await mint.swap(record.inputs, plan.outputs)
             return await self._settled(mint, record, signed)
         except EgressFailure as failure:
             if not failure.sent:
                 return _declined(refusals.unavailable(), f"nothing was sent: {failure.detail}")
-            return await self._resolve(mint, record, answered=False, why=failure.detail)
+            why = failure.detail
         except MintRefusal as refusal:
             return await self._refused(mint, record, refusal)
         except MintBusy as busy:
             return _declined(refusals.unavailable(), str(busy))
         except (BadAnswer, BadSignature, UnknownKeyset) as error:
-            return await self._resolve(mint, record, answered=False, why=str(error))
+            why = str(error)
+        outcome = await self._resolve(mint, record, why, done=False)
+        if outcome is None and again and loop.time() - begun < self._settings.timeout_seconds / 2:
+            return await self._swap(mint, record, again=False)
+        return outcome or self._doubtful(mint, f"{why}; the notes are unspent so far")
 
     async def _refused(self, mint: MintClient, record: SwapRecord, refusal: MintRefusal) -> Outcome:
         """The mint's own word. That notes are spent may mean: by this very swap, sent twice by something between."""
@@ -135,7 +143,8 @@ class Settling:
         if refusal.code in KEYSET_CODES:
             mint.read_soon()
             return _declined(refusals.unavailable(retry_after_seconds=refusals.SOON_SECONDS), str(refusal))
-        return await self._resolve(mint, record, answered=True, why=str(refusal))
+        why = str(refusal)
+        return await self._resolve(mint, record, why, done=True) or _unspent(why)
 
     async def _settled(self, mint: MintClient, record: SwapRecord, signed: list[BlindSignature]) -> Settled:
         """Raises BadSignature, UnknownKeyset."""
@@ -145,25 +154,26 @@ class Settling:
         notes = await asyncio.to_thread(plan.unblind, signed, keysets.expand)
         return Settled(plan.receipt(notes, record.mint))
 
-    async def _resolve(
-        self, mint: MintClient, record: SwapRecord, *, answered: bool, why: str = "asked again"
-    ) -> Outcome:
-        """Ask what became of a swap. `answered`: the mint is done with it, so that unspent notes stay so."""
+    async def _resolve(self, mint: MintClient, record: SwapRecord, why: str, *, done: bool) -> Outcome | None:
+        """Ask what became of a swap; None: the notes are unspent. `done`: the mint is not at it any more."""
         try:
-            found = await _states(mint, record)
-            if MintState.PENDING in found:
-                return Doubtful(f"{why}; the mint is at it still")
-            if MintState.SPENT not in found:
-                if answered:
-                    return _declined(refusals.unavailable(), f"{why}; the notes are unspent")
-                return Doubtful(f"{why}; the notes are unspent so far")
-            return await self._restored(mint, record, found, why)
+            async with asyncio.timeout(self._settings.timeout_seconds):
+                found = await _states(mint, record)
+                if MintState.PENDING in found:
+                    return self._doubtful(mint, f"{why}; the mint is at it still")
+                if MintState.SPENT not in found:
+                    return None
+                return await self._restored(mint, record, found, why, done=done)
         except EgressFailure as failure:
-            return self._doubtful(mint, why, failure.detail)
+            return self._doubtful(mint, f"{why}; {failure.detail}")
+        except TimeoutError:
+            return self._doubtful(mint, f"{why}; it takes too long to say what became of it")
         except (MintRefusal, BadAnswer, BadSignature, BadKeyset, UnknownKeyset) as error:
-            return self._doubtful(mint, why, str(error))
+            return self._doubtful(mint, f"{why}; {error}")
 
-    async def _restored(self, mint: MintClient, record: SwapRecord, found: list[MintState], why: str) -> Outcome:
+    async def _restored(
+        self, mint: MintClient, record: SwapRecord, found: list[MintState], why: str, *, done: bool
+    ) -> Outcome:
         plan = record.plan
         if plan is None:
             raise ValueError("a swap is planned before it is made")
@@ -176,14 +186,16 @@ class Settling:
                 return await self._settled(mint, record, ours)
             if ours:
                 raise BadAnswer("it signed a part of the outputs")
+            if not done:
+                return self._doubtful(mint, f"{why}; the notes are spent, and it has signed nothing so far")
         self._on_spent(
             [note.secret for note, state in zip(record.inputs, found, strict=True) if state is MintState.SPENT]
         )
         return Declined(refusals.spent(), f"{why}; spent by somebody else", final=True)
 
-    def _doubtful(self, mint: MintClient, why: str, detail: str) -> Doubtful:
-        self._log.warning("cashu_swap_unknown", mint=mint.url, detail=f"{why}; {detail}")
-        return Doubtful(f"{why}; {detail}")
+    def _doubtful(self, mint: MintClient, reason: str) -> Doubtful:
+        self._log.warning("cashu_swap_unknown", mint=mint.url, detail=reason)
+        return Doubtful(reason)
 
 
 async def _states(mint: MintClient, record: SwapRecord) -> list[MintState]:
@@ -208,6 +220,10 @@ def _possible(record: SwapRecord, keysets: Keysets) -> bool:
         return active and fee_for(record.inputs, keysets) == plan.fee
     except UnknownKeyset:
         return False
+
+
+def _unspent(why: str) -> Declined:
+    return _declined(refusals.unavailable(), f"{why}; the notes are unspent")
 
 
 def _declined(refusal: Refusal, reason: str) -> Declined:

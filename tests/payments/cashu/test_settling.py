@@ -12,6 +12,7 @@ from proxy.errors import Refusal
 from proxy.ledger.payment_api import LeaseLost, PaymentTaken, Taken
 from proxy.ledger.payment_states import PaymentState
 from proxy.payments.api import Declined, Doubtful, Settled
+from proxy.payments.cashu.blinding import y_of
 from proxy.payments.cashu.swaps import SwapRecord
 from proxy.payments.cashu.tokens import encode_token, parse_token
 from tests.ledger.making import crash
@@ -124,6 +125,47 @@ async def test_mint_that_is_away_takes_nothing(scripted: ScriptedMint, desk: Des
     assert (await desk.only()).state is PaymentState.SEEN
     scripted._server = await asyncio.start_server(scripted._serve, "127.0.0.1", port)
     assert (await desk.buy(token)).payment.captured == 30_000
+
+
+async def test_connection_that_broke_is_tried_again_with_the_same_outputs(scripted: ScriptedMint, desk: Desk) -> None:
+    """The notes are unspent: the payer need not know of it, and even if the first swap came late nothing is lost."""
+    scripted.faults[SWAP] = Fault.CUT_BEFORE
+    scripted.once.add(SWAP)
+    paid = await desk.buy(scripted.notes(64))
+    assert paid.payment.captured == 30_000
+    assert [path for path in scripted.calls if path in (SWAP, STATES)] == [SWAP, STATES, SWAP]
+
+
+async def test_notes_spent_without_a_signature_for_us_are_not_given_up_at_once(
+    scripted: ScriptedMint, desk: Desk
+) -> None:
+    """A mint may mark notes before it signs: only when it is asked again later that is final."""
+    notes = scripted.minted(64)
+    own = scripted._own
+
+    def marking(path: str, sent: dict[str, Any]) -> dict[str, Any]:
+        if path == SWAP:
+            own(path, sent)
+            scripted.kept, scripted.signed = scripted.signed, {}  # type: ignore[attr-defined]
+        return own(path, sent) if path != SWAP else {}
+
+    scripted._own = marking  # type: ignore[method-assign]
+    with pytest.raises(Doubt, match="signed nothing so far"):
+        await desk.buy(encode_token(scripted.url, notes))
+    scripted.signed = scripted.kept  # type: ignore[attr-defined]
+    assert isinstance((await desk.reconcile())[0], Settled)
+
+
+async def test_mint_that_never_signed_is_believed_in_the_end(scripted: ScriptedMint, desk: Desk) -> None:
+    """The notes are spent, and not for us."""
+    notes = scripted.minted(64)
+    scripted.spent.add(y_of(notes[0].secret))
+    scripted.faults[SWAP] = Fault.CUT_BEFORE
+    with pytest.raises(Doubt):
+        await desk.buy(encode_token(scripted.url, notes))
+    (outcome,) = await desk.reconcile()
+    assert isinstance(outcome, Declined) and outcome.final
+    assert (await desk.only()).state is PaymentState.REFUSED
 
 
 async def test_busy_mint_takes_nothing(scripted: ScriptedMint, desk: Desk) -> None:

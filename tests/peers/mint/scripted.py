@@ -73,6 +73,8 @@ class ScriptedMint:
     def __init__(self, *, fee_ppk: int = 0, behind: str | None = None, keysets: int = 1) -> None:
         self.url = ""
         self.faults: dict[str, Fault] = {}
+        self.once: set[str] = set()
+        """Paths whose fault is taken away by the first request."""
         self.calls: list[str] = []
         self.nuts: dict[str, Any] = {nut: {"supported": True} for nut in ("7", "9", "12")}
         self.fee_ppk = fee_ppk
@@ -145,6 +147,8 @@ class ScriptedMint:
     async def _answer(self, writer: asyncio.StreamWriter, method: str, path: str, body: bytes) -> None:
         self.calls.append(path)
         fault = self.faults.get(path)
+        if path in self.once:
+            self.faults.pop(path, None)
         if fault is Fault.HANG:
             await self._over.wait()
             return
