@@ -13,19 +13,14 @@ import openai
 import pytest
 
 from tests.peers.behaviour import Behaviour, Fault
-from tests.support.paid import CHAT, PAID_CHAIN, PaidWorld, body, paid_world
+from tests.support.paid import CHAT, PaidWorld, body, paid_world
 
-AT = PAID_CHAIN.index("pricing")
-SELLING: list[str | dict[str, Any]] = [
-    *(one for one in PAID_CHAIN[:AT] if one not in ("balance", "payer_api")), "balance", "payer_api",
-    *(one for one in PAID_CHAIN[AT:] if one not in ("balance", "payer_api")),
-]  # fmt: skip
 FLOOR = 21
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PaidWorld]:
-    with paid_world(tmp_path_factory.mktemp("balances") / "proxy", chain=SELLING) as running:
+    with paid_world(tmp_path_factory.mktemp("balances") / "proxy") as running:
         yield running
 
 
@@ -161,7 +156,7 @@ def test_balances_survive_a_crash(tmp_path: Path) -> None:
     """kill -9 after the invoice was paid, and again after it was funded: the same token, the same amount; a request
     whose answer was under way has paid its input at least, and never more than was held.
     """
-    with paid_world(tmp_path / "proxy", chain=SELLING) as shop:
+    with paid_world(tmp_path / "proxy") as shop:
         told = balance(shop, {"sats": 1000}).json()
         poll = {"payment_hash": told["payment_hash"], "poll_secret": told["poll_secret"]}
         shop.wallet.pay(told["invoice"])
