@@ -1,4 +1,4 @@
-"""One proxy for all client tests; each test makes the key it needs."""
+"""One proxy for all client tests, each test makes the key it needs; and one that sells by the request."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.peers.chain import NETWORK, Chain, chain
+from tests.support.paid import PaidWorld
+from tests.support.paid_clients import shop_of
 from tests.support.world import World, world
 
 
@@ -28,3 +31,25 @@ def opened() -> Iterator[ExitStack]:
     """Closes the clients that a test opened."""
     with ExitStack() as stack:
         yield stack
+
+
+@pytest.fixture(scope="session")
+def base_chain() -> Iterator[Chain]:
+    """anvil, with the dollars of a payer."""
+    with chain() as running:
+        running.mint(running.payer.address, 1_000_000_000)
+        yield running
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory, base_chain: Chain) -> Iterator[PaidWorld]:
+    """Lightning, balances, and x402 settled by the proxy itself; its books are proved at the end."""
+    x402 = {
+        "pay_to": base_chain.pay_to,
+        "rpc": {NETWORK: base_chain.url},
+        "signer_key": "0x" + base_chain.signer.key.hex(),
+        "development": True,
+    }
+    with shop_of(tmp_path_factory.mktemp("shop"), x402=x402) as selling:
+        yield selling
+        selling.world.gateway.cli("ledger", "audit")
