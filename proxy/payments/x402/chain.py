@@ -56,6 +56,7 @@ class Chain:
         self._confirmations = confirmations
         self._id = int(network.partition(":")[2])
         self._right = False
+        self._tokens: set[str] = set()
 
     @property
     def id(self) -> int:
@@ -92,6 +93,12 @@ class Chain:
     async def has_code(self, address: str) -> bool:
         """Whether a contract is at an address."""
         return rpc.data(await self.node.call("eth_getCode", address, LATEST)) != b""
+
+    async def is_token(self, address: str) -> bool:
+        """Whether there is a contract at an asset's address: once seen, it stays."""
+        if address not in self._tokens and await self.has_code(address):
+            self._tokens.add(address)
+        return address in self._tokens
 
     async def read(self, to: str, call: bytes, *, block: int | None = None, sender: str | None = None) -> bytes:
         """What a contract gives back. Raises NodeError, `reverted`, where it refuses."""

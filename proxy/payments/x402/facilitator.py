@@ -58,6 +58,8 @@ class FacilitatorSettler:
             answer_bytes_max=ANSWER_BYTES_MAX,
         )
         await self._onchain.start()
+        for network in sorted({asset.network for asset in self._settings.assets} - self._settings.rpc.keys()):
+            self._log.warning("x402_no_node", network=network, meaning="payments left unclear stay so: set x402.rpc")
         await self._ask_supported(self._egress)
 
     async def aclose(self) -> None:

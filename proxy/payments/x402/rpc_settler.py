@@ -117,7 +117,7 @@ class RpcSettler:
         """What can be read: the token is one, the nonce unused, the balance enough, the signature the payer's."""
         async with asyncio.timeout_at(deadline):
             await chain.check()
-            if not await chain.has_code(authorization.asset.address):
+            if not await chain.is_token(authorization.asset.address):
                 return declined(NO_CONTRACT)
             used, balance = await asyncio.gather(chain.used(authorization), chain.balance(authorization))
             if used:

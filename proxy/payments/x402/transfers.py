@@ -176,9 +176,7 @@ class TransferRail(Rail):
             case Taken.BOUND:
                 words = "This transfer was first sent with another request, and pays for that one only."
             case Taken.WORN_OUT:
-                words = (
-                    "This transfer was tried with too often. POST /v1/payments/refund returns its money."
-                )
+                words = "This transfer was tried with too often. POST /v1/payments/refund returns its money."
             case Taken.RETURNED:
                 words = "This transfer was refunded to a balance: use that."
             case Taken.SPENT:

@@ -258,6 +258,14 @@ async def test_network_that_it_lacks_is_told_at_start(at: Counter) -> None:
         assert ("warning", "x402_facilitator_lacks", {"network": "eip155:8453", "scheme": "exact"}) in log.events
 
 
+async def test_network_without_a_node_is_told_at_start(at: Counter) -> None:
+    """What stays unclear there stays unknown."""
+    without, with_one = Log(), Log()
+    async with settler(at.settings(), without), settler(at.settings(node=True), with_one):
+        assert "x402_no_node" in without.names()
+        assert "x402_no_node" not in with_one.names()
+
+
 async def test_extension_responses_are_logged(at: Counter) -> None:
     """Catalogues answer there, and nowhere else, why they did not take an entry."""
     log, authorization = Log(), at.till.authorization()
