@@ -140,17 +140,6 @@ class CashuRail(Rail):
         key = _key(token)
         return _proof(key, SwapRecord(mint.url, token.notes), await self._ledger.payment(RAIL, key), binding="")
 
-    def worth_msat(self, proof: Proof) -> int | None:
-        """What a proof of this rail brings after its mint's fee; None while the mint's keysets are not known, or
-        do not know its notes.
-        """
-        record = SwapRecord.load(proof.detail)
-        keysets = self._mints[record.mint].keysets()
-        try:
-            return None if keysets is None else (record.worth - _fee(record.inputs, keysets)) * MSAT
-        except UnknownKeyset:
-            return None
-
     def _read(self, presented: Presented) -> tuple[Token, MintClient]:
         """The token and its mint; nothing is dialled but what the operator has listed. Raises Refusal."""
         limit = self._settings.proofs_max

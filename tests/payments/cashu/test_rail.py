@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -257,10 +259,13 @@ async def test_unknown_keyset_is_looked_for_once(scripted: ScriptedMint, desk: D
     assert scripted.calls.count("/v1/keysets") == listed
 
 
-async def test_worth_is_net_of_the_fee(scripted: ScriptedMint, desk: Desk) -> None:
-    """What a whole token brings, for who asks before it is swapped."""
-    proof = await desk.rail.shown(presented(scripted.notes(64)))
-    assert desk.rail.worth_msat(proof) == 64_000
+async def test_nothing_heavy_is_loaded_where_the_rail_is_off() -> None:
+    """Neither by the configuration nor by what builds the rails."""
+    program = (
+        "import sys, proxy.config.payments, proxy.payments.rails, proxy.payments.cashu.urls\n"
+        "print([name for name in ('cashu', 'coincurve', 'cbor2') if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 @given(
