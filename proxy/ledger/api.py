@@ -201,9 +201,9 @@ class Ledger(Protocol):
     """Double entry over integers. `settle` and `release` only enqueue, so no cancellation can lose them."""
 
     async def hold(self, request: HoldRequest) -> Hold:
-        """Check every cap and the purse and set the amounts aside, in one transaction.
+        """Check every cap, the purse and the tender, and set the amounts aside, in one transaction.
 
-        Raises CapExceeded, PurseExceeded.
+        Raises CapExceeded, PurseExceeded, PaymentTaken, BalanceExceeded.
         """
         ...
 

@@ -228,9 +228,10 @@ class Books:
 
     def commit_hold(self, hold: Hold, answer: StoredAnswer | None, at_ms: int) -> None:
         """Note that the answer is about to go out, and burn what pays for it. Raises HoldNotOpen, LeaseLost."""
-        self._tenders.check_burn(hold)
+        payment = self._tenders.burnable(hold)
         self._move(hold.id, "UPDATE holds SET state=2 WHERE id=? AND state=1")
-        self._tenders.burn(hold, answer, at_ms)
+        if payment is not None:
+            self._tenders.burn(hold, payment, answer, at_ms)
 
     def _move(self, hold_id: int, statement: str) -> None:
         if self._execute(statement, (hold_id,)).rowcount != 1:

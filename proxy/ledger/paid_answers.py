@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from typing import Final
-
-import orjson
 
 from proxy.ledger.payment_api import StoredAnswer
 
@@ -20,7 +19,7 @@ class PaidAnswers:
 
     def keep(self, payment_row: int, answer: StoredAnswer, at_ms: int) -> None:
         """Keep what a payment bought."""
-        headers = orjson.dumps(answer.headers).decode()
+        headers = json.dumps(answer.headers)
         self._execute(
             "INSERT INTO paid_answers VALUES (?,?,?,?,?,?)",
             (payment_row, answer.request_digest, answer.status, headers, answer.body, answer.at_ms or at_ms),
@@ -36,7 +35,7 @@ class PaidAnswers:
         if row is None:
             return None
         digest, status, headers, body, at_ms = row
-        pairs = tuple([(name, value) for name, value in orjson.loads(headers)])
+        pairs = tuple([(name, value) for name, value in json.loads(headers)])
         return StoredAnswer(digest, status, pairs, body, at_ms)
 
     def prune(self, before_ms: int) -> int:

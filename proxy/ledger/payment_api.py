@@ -5,7 +5,8 @@ Amounts are integers of a `Unit`. A payment's value is at all times the sum of w
     amount = captured + credited + returned + change + fee + absorbed + expired + held
 
 Each part is a transfer in the unit's own book. A balance is `deposited - spent - held - expired`, never below zero.
-All of this is durable past a loss of power before anybody is told.
+All of this is durable past a loss of power before anybody is told; what a balance holds and pays for exchanges is as
+durable as caps and purses are.
 """
 
 from __future__ import annotations
@@ -91,8 +92,8 @@ class Lease:
     receipt: Receipt | None = None
     """How it was settled, where it was. Its ecash is with `ecash_of`."""
     asked: bool = True
-    """Outside may have been asked for the money: then the end of the hold does not free the proof, the word of whoever
-    asked does. Who knows that nobody was asked says False before the hold ends."""
+    """Outside may have been asked: then the word of whoever asked frees the proof, not the end of the hold. Who knows
+    that nobody was asked says False before the hold ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,8 +394,7 @@ class PaymentLedger(Protocol):
         ...
 
     async def expire_payments(self, now_ms: int) -> int:
-        """End balances past their end, and settled payments that nobody used for a year; says how many. Forgets what
-        never brought anything: invoices and proofs of long ago."""
+        """End balances past their end and money that nobody used for a year; says how many. Forgets old junk."""
         ...
 
     async def prune_answers(self, before_ms: int) -> int: ...

@@ -165,13 +165,6 @@ class Payments:
             raise LeaseLost(f"{lease.id} is in other hands")
         return row
 
-    def _served(self, lease: Lease) -> PaymentRow:
-        """The payment, if it is settled and this very lease still has it. Raises LeaseLost."""
-        row = self._under(lease)
-        if row.state is not PaymentState.SETTLED or row.boot != self.boot:
-            raise LeaseLost(f"{row.name} is {row.state.name.lower()} and not leased here")
-        return row
-
     # -- the word from outside
 
     def note(self, lease: Lease, detail: bytes) -> None:
@@ -241,9 +234,15 @@ class Payments:
 
     # -- what becomes of it
 
-    def burn(self, lease: Lease, answer: StoredAnswer | None, at_ms: int) -> int:
-        """It buys the answer; says how much is captured. Raises LeaseLost."""
-        row = self._served(lease)
+    def burnable(self, lease: Lease) -> PaymentRow:
+        """The payment, not yet changed, if it is settled and this very lease still has it. Raises LeaseLost."""
+        row = self._under(lease)
+        if row.state is not PaymentState.SETTLED or row.boot != self.boot:
+            raise LeaseLost(f"{row.name} is {row.state.name.lower()} and not leased here")
+        return row
+
+    def burn(self, row: PaymentRow, answer: StoredAnswer | None, at_ms: int) -> int:
+        """What `burnable` let through in the same transaction buys the answer; says how much is captured."""
         self._spend(row, "served", at_ms)
         captured = row.held
         self._part(row, "captured", captured, at_ms)
@@ -252,13 +251,9 @@ class Payments:
             self.answers.keep(row.id, answer, at_ms)
         return captured
 
-    def check_burn(self, lease: Lease) -> None:
-        """Raises LeaseLost if `burn` would."""
-        self._served(lease)
-
     def give_back(self, lease: Lease, reason: str, at_ms: int) -> None:
         """All of its ecash is the payer's. Raises LeaseLost."""
-        row = self._served(lease)
+        row = self.burnable(lease)
         if not self.ecash.any_of(row.id):
             raise LeaseLost(f"{row.name} has brought no ecash to give back")
         self._return(row, reason, at_ms)
@@ -269,7 +264,7 @@ class Payments:
         row = self._under(lease)
         if row.state is PaymentState.BURNT and row.balance is not None:
             return self._balances.funded(row.balance, balance)
-        row = self._served(lease)
+        row = self.burnable(lease)
         fitting = self._balances.fundable(balance, row.unit, row.held, at_ms)
         self._spend(row, "funds a balance", at_ms)
         return self._credit(row, fitting, at_ms)
@@ -279,7 +274,7 @@ class Payments:
         row = self._under(lease)
         if row.state is PaymentState.REFUNDED and row.balance is not None:
             return self._balances.funded(row.balance, balance)
-        row = self._served(lease)
+        row = self.burnable(lease)
         fitting = self._balances.fundable(balance, row.unit, row.held, at_ms)
         row.befall(Event.REFUND, "refunded to a balance", at_ms)
         row.let_go()

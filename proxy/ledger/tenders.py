@@ -46,16 +46,13 @@ class Tenders:
             (row_id, tender.unit.value, tender.amount, tender.input_amount, hold.id),
         )
 
-    def check_burn(self, hold: Hold) -> None:
-        """Raises LeaseLost if `burn` would."""
-        if hold.lease is not None:
-            self._payments.check_burn(hold.lease)
+    def burnable(self, hold: Hold) -> PaymentRow | None:
+        """The payment behind the hold, once it is sure that it can be burnt. Raises LeaseLost."""
+        return None if hold.lease is None else self._payments.burnable(hold.lease)
 
-    def burn(self, hold: Hold, answer: StoredAnswer | None, at_ms: int) -> None:
-        """The answer is about to go out: it is what the proof buys."""
-        if hold.lease is not None:
-            captured = self._payments.burn(hold.lease, answer, at_ms)
-            self._paid(hold.id, captured)
+    def burn(self, hold: Hold, payment: PaymentRow, answer: StoredAnswer | None, at_ms: int) -> None:
+        """The answer is about to go out: it is what the payment buys, which `burnable` let through."""
+        self._paid(hold.id, self._payments.burn(payment, answer, at_ms))
 
     def end(self, hold: Hold, tendered: int, reason: str, at_ms: int) -> None:
         """The hold has ended: the balance pays, a proof that was not burnt is freed or given back."""

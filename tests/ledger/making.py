@@ -26,9 +26,14 @@ from proxy.ledger.api import (
 from proxy.ledger.payment_api import (
     BalanceKind,
     EcashProof,
+    Lease,
     NewBalance,
     OnFailure,
+    Payment,
+    PaymentTaken,
     Proof,
+    Receipt,
+    StoredAnswer,
     Tender,
     Unit,
 )
@@ -243,3 +248,35 @@ async def serve(ledger: SqliteLedger, cost: int, text: str = "2026-07-01T12:00",
     paid = changes.pop("paid", None)
     hold, attempt = await dispatched(ledger, request(100, *changes.pop("caps", ()), at_ms=at, **changes), **ends)
     ledger.settle(hold, settlement(cost, attempt, at_ms=at + 5000, paid=paid))
+
+
+async def stands(ledger: SqliteLedger, shown: Proof) -> Payment:
+    """A payment that the ledger knows."""
+    payment = await ledger.payment(shown.rail, shown.key)
+    assert payment is not None
+    return payment
+
+
+async def taken(ledger: SqliteLedger, shown: Proof, **changes: Any) -> PaymentTaken:
+    """Why no hold is to be had with this proof."""
+    try:
+        await ledger.hold(bought(shown, **changes))
+    except PaymentTaken as refused:
+        return refused
+    raise AssertionError(f"{shown.key} was to be had")
+
+
+def leased(hold: Hold) -> Lease:
+    """The lease of a hold with a proof."""
+    assert hold.lease is not None
+    return hold.lease
+
+
+async def served(ledger: SqliteLedger, shown: Proof, answer: StoredAnswer | None = None, **changes: Any) -> Hold:
+    """An exchange that a proof has paid for, to its end."""
+    hold, attempt = await dispatched(ledger, bought(shown, **changes))
+    if not leased(hold).settled:
+        await ledger.payment_settled(leased(hold), Receipt(shown.amount))
+    await ledger.commit(hold, answer)
+    ledger.settle(hold, settlement(60, attempt))
+    return hold

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.ledger.api import Hold
 from proxy.ledger.audit_payments import UnitSums, unit_sums
-from proxy.ledger.payment_api import BalanceKind, Invoice, Lease, Receipt, StoredAnswer
+from proxy.ledger.payment_api import BalanceKind, Invoice, Receipt, StoredAnswer
 from proxy.ledger.schema import connect
 from proxy.ledger.store import SqliteLedger
 from tests.ledger.making import (
@@ -22,6 +21,7 @@ from tests.ledger.making import (
     dispatched,
     drawing,
     ecash,
+    leased,
     new_balance,
     notes,
     opened,
@@ -67,11 +67,6 @@ DEAD = "no payment is leased by a dead process"
 ORIGIN = "a transfer comes from what can move money"
 INTACT = "the file is intact"
 BOOKS = "the accounts of a book sum to zero"
-
-
-def leased(hold: Hold) -> Lease:
-    assert hold.lease is not None
-    return hold.lease
 
 
 async def balances(ledger: SqliteLedger) -> None:

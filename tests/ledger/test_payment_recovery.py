@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.ledger.api import Hold
-from proxy.ledger.payment_api import Lease, LeaseLost, PaymentTaken, Receipt, Taken
+from proxy.ledger.payment_api import LeaseLost, PaymentTaken, Receipt, Taken
 from proxy.ledger.payment_states import PaymentState
 from tests.ledger.making import (
     bought,
@@ -16,6 +15,7 @@ from tests.ledger.making import (
     drawing,
     ecash,
     funded,
+    leased,
     notes,
     opened,
     proof,
@@ -25,11 +25,6 @@ from tests.ledger.making import (
 )
 
 S = PaymentState
-
-
-def leased(hold: Hold) -> Lease:
-    assert hold.lease is not None
-    return hold.lease
 
 
 async def test_what_was_being_asked_for_is_unknown(tmp_path: Path) -> None:

@@ -14,12 +14,9 @@ from proxy.errors import Refusal
 from proxy.ledger.api import CapExceeded, Hold, PurseExceeded
 from proxy.ledger.errors import AMOUNT_UNITS_MAX, DuplicateHold, HoldNotOpen
 from proxy.ledger.payment_api import (
-    Lease,
     LeaseLost,
     OnFailure,
-    Payment,
     PaymentTaken,
-    Proof,
     Receipt,
     StoredAnswer,
     Taken,
@@ -33,11 +30,15 @@ from tests.ledger.making import (
     cap,
     dispatched,
     ecash,
+    leased,
     notes,
     opened,
     proof,
     rows,
+    served,
     settlement,
+    stands,
+    taken,
     tender,
     unsettled,
 )
@@ -59,33 +60,6 @@ async def ledger(tmp_path: Path, clock: FakeClock) -> AsyncIterator[SqliteLedger
     yield ledger
     assert await ledger.audit() == []
     await ledger.close()
-
-
-async def stands(ledger: SqliteLedger, shown: Proof) -> Payment:
-    payment = await ledger.payment(shown.rail, shown.key)
-    assert payment is not None
-    return payment
-
-
-async def taken(ledger: SqliteLedger, shown: Proof, **changes: Any) -> PaymentTaken:
-    """Why no hold is to be had with this proof."""
-    with pytest.raises(PaymentTaken) as refused:
-        await ledger.hold(bought(shown, **changes))
-    return refused.value
-
-
-def leased(hold: Hold) -> Lease:
-    assert hold.lease is not None
-    return hold.lease
-
-
-async def served(ledger: SqliteLedger, shown: Proof, answer: StoredAnswer | None = None, **changes: Any) -> Hold:
-    hold, attempt = await dispatched(ledger, bought(shown, **changes))
-    if not leased(hold).settled:
-        await ledger.payment_settled(leased(hold), Receipt(shown.amount))
-    await ledger.commit(hold, answer)
-    ledger.settle(hold, settlement(60, attempt))
-    return hold
 
 
 # -- at first sight
@@ -217,6 +191,14 @@ async def test_a_burnt_proof_is_spent_and_gives_its_answer_again(ledger: SqliteL
     assert (await taken(ledger, bare)).answer is None
 
 
+async def test_headers_of_any_bytes_are_kept(ledger: SqliteLedger) -> None:
+    """What a provider sends need not be text; the writer lives on."""
+    shown = proof()
+    answer = replace(ANSWER, headers=(("x", "\udcff\x00é"),))
+    await served(ledger, shown, answer)
+    assert (await taken(ledger, shown)).answer == answer
+
+
 async def test_only_what_is_settled_and_leased_here_is_burnt(ledger: SqliteLedger) -> None:
     """Nothing may go out on money that has not come, or that is in other hands; the hold stays as it was."""
     hold, attempt = await dispatched(ledger, bought(unsettled()))
@@ -328,140 +310,6 @@ async def test_a_proof_is_for_what_it_was_first_shown_for(ledger: SqliteLedger) 
         await ledger.lease(other, "top-up")
     assert bound.value.why is Taken.BOUND
     ledger.unlease(await ledger.lease(replace(shown, binding=""), "refund"), reason="looked")
-
-
-# -- the word from outside
-
-
-async def test_a_payment_that_did_not_come_may_be_tried_again(ledger: SqliteLedger) -> None:
-    """With what is shown then: nothing was taken for what was shown before."""
-    shown = unsettled("key")
-    hold = await ledger.hold(bought(shown))
-    await ledger.payment_freed(leased(hold), "nothing was sent")
-    assert (await stands(ledger, shown)).state is S.SEEN
-    second = await ledger.hold(bought(unsettled("key", amount=1500, detail=b"new")))
-    ledger.release(hold, reason="refused", at_ms=0)
-    await ledger.flush()
-    payment = await stands(ledger, shown)
-    assert (payment.state, payment.amount, payment.detail, payment.leases) == (S.LEASED, 1500, b"new", 2)
-    await ledger.payment_freed(leased(second), "nothing was sent")
-
-
-async def test_a_refused_proof_is_never_taken_again(ledger: SqliteLedger) -> None:
-    """The word is final."""
-    shown = unsettled()
-    hold = await ledger.hold(bought(shown))
-    await ledger.payment_refused(leased(hold), "signature of a stranger")
-    refused = await taken(ledger, shown)
-    assert (refused.why, refused.payment.reason) == (Taken.REFUSED, "signature of a stranger")
-    with pytest.raises(LeaseLost):
-        await ledger.payment_settled(leased(hold), Receipt(1000))
-
-
-async def test_what_is_unknown_belongs_to_one_reconciler_at_a_time(ledger: SqliteLedger, clock: FakeClock) -> None:
-    """Not before it has been left alone for a while; whoever asks last has the word."""
-    shown = unsettled(detail=b"authorization", use_until_ms=9000)
-    hold = await ledger.hold(bought(shown))
-    await ledger.payment_unknown(leased(hold), "no answer")
-    assert (await taken(ledger, shown)).why is Taken.UNKNOWN
-    assert await ledger.unknown_payments(count_max=8, idle_ms=500) == []
-    clock.advance(0.5)
-    (first,) = await ledger.unknown_payments(count_max=8, idle_ms=500)
-    assert await ledger.unknown_payments(count_max=8, idle_ms=500) == []
-    assert (first.proof, first.settled, first.fence) == (replace(shown, settled=False), False, 2)
-    clock.advance(0.5)
-    (second,) = await ledger.unknown_payments(count_max=8, idle_ms=500)
-    for late in (leased(hold), first):
-        with pytest.raises(LeaseLost):
-            await ledger.payment_settled(late, Receipt(1000))
-    await ledger.payment_unknown(second, "still no answer")
-    assert (await stands(ledger, shown)).reason == "still no answer"
-    await ledger.payment_settled(second, Receipt(1000, reference="0xabc"))
-    payment = await stands(ledger, shown)
-    assert (payment.state, payment.leased, payment.reference) == (S.SETTLED, False, "0xabc")
-    assert leased(await ledger.hold(bought(shown))).settled
-    ledger.release(hold, reason="unknown", at_ms=0)
-
-
-@pytest.mark.parametrize(("word", "state"), [("payment_freed", S.SEEN), ("payment_refused", S.REFUSED)])
-async def test_what_never_came_is_said_of_what_was_unknown(ledger: SqliteLedger, word: str, state: S) -> None:
-    """The reconciler found out."""
-    shown = unsettled()
-    hold = await ledger.hold(bought(shown))
-    await ledger.payment_unknown(leased(hold), "no answer")
-    (lease,) = await ledger.unknown_payments(count_max=8, idle_ms=0)
-    await getattr(ledger, word)(lease, "it is not on the chain")
-    assert (await stands(ledger, shown)).state is state
-
-
-async def test_the_longest_unasked_come_first_and_no_more_than_wanted(ledger: SqliteLedger, clock: FakeClock) -> None:
-    """A reconciler that is behind is not buried."""
-    shown = [unsettled() for _ in range(3)]
-    for one in shown:
-        await ledger.payment_unknown(leased(await ledger.hold(bought(one))), "no answer")
-        clock.advance(1)
-    first = await ledger.unknown_payments(count_max=2, idle_ms=0)
-    assert [lease.proof.key for lease in first] == [one.key for one in shown[:2]]
-
-
-# -- an exchange that ended before the word
-
-
-async def test_the_end_of_a_hold_does_not_free_what_is_being_asked_for(ledger: SqliteLedger) -> None:
-    """The client left: the lease stays with who asks, and nobody else asks for the same money."""
-    shown = unsettled()
-    hold = await ledger.hold(bought(shown))
-    ledger.release(hold, reason="client_gone", at_ms=0)
-    assert (await taken(ledger, shown)).why is Taken.UNDER_WAY
-    await ledger.payment_settled(leased(hold), Receipt(1000))
-    payment = await stands(ledger, shown)
-    assert (payment.state, payment.leased) == (S.SETTLED, False)
-
-
-async def test_ecash_that_comes_after_the_hold_goes_back_at_once(ledger: SqliteLedger) -> None:
-    """Nobody is there to be served."""
-    shown = ecash()
-    hold = await ledger.hold(bought(shown))
-    ledger.release(hold, reason="client_gone", at_ms=0)
-    await ledger.payment_settled(leased(hold), Receipt(30_000, ecash=notes(30)))
-    assert (await stands(ledger, shown)).state is S.REFUNDED
-
-
-@pytest.mark.parametrize(
-    ("word", "state"), [("payment_unknown", S.UNKNOWN), ("payment_refused", S.REFUSED), ("payment_freed", S.SEEN)]
-)
-async def test_any_word_after_the_hold_ends_the_lease(ledger: SqliteLedger, word: str, state: S) -> None:
-    """As it would have before."""
-    shown = unsettled()
-    hold = await ledger.hold(bought(shown))
-    ledger.release(hold, reason="client_gone", at_ms=0)
-    await getattr(ledger, word)(leased(hold), "so it is")
-    payment = await stands(ledger, shown)
-    assert (payment.state, payment.leased) == (state, False)
-
-
-async def test_what_nobody_was_asked_for_is_free_with_the_end_of_the_hold(ledger: SqliteLedger) -> None:
-    """Who knows that nothing was sent says so."""
-    shown = unsettled()
-    hold = await ledger.hold(bought(shown))
-    leased(hold).asked = False
-    ledger.release(hold, reason="refused", at_ms=0)
-    assert (await stands(ledger, shown)).state is S.SEEN
-    with pytest.raises(LeaseLost):
-        await ledger.payment_settled(leased(hold), Receipt(1000))
-
-
-async def test_a_hold_that_nobody_got_frees_its_proof(ledger: SqliteLedger) -> None:
-    """The exchange was cancelled while it waited for its hold: nobody can have asked for the money."""
-    shown, alone = unsettled(), proof()
-    tasks = [asyncio.ensure_future(ledger.hold(bought(shown))), asyncio.ensure_future(ledger.lease(alone, "top-up"))]
-    await asyncio.sleep(0)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    async with asyncio.timeout(10):
-        while rows(ledger.path, "SELECT count(*) FROM payments WHERE boot IS NOT NULL OR state = 1") != [(0,)]:
-            await ledger.flush()
 
 
 # -- notes and impossible amounts
