@@ -89,6 +89,8 @@ def test_every_endpoint_of_ours_is_on_the_page() -> None:
     ours = {(known.methods[0], known.template) for known in PUBLIC if "{model}" not in known.template}
     ours |= {("POST", "/v1/cost-preview"), ("GET", "/v1/cost-preview/rates")}
     ours |= {("GET", "/v1/byo/keys"), ("POST", "/v1/byo/keys"), ("POST", "/v1/byo/keys/rotate")}
+    ours |= {("POST", f"/v1/{path}") for path in ("estimate-cost", "balance", "payments/refund")}
+    ours |= {("POST", "/api/invoice/status")}
     assert set(re.findall(r"`(GET|POST) (/[a-z0-9/-]+)`", PAGE.partition("\n## ")[0])) == ours
 
 

@@ -70,7 +70,7 @@ class InvoiceRail(Rail):
 
     def taken(self, error: PaymentTaken) -> Refusal:
         """401 where it is gone for good, 409 while somebody has it, 503 where a wait will tell."""
-        details = {"payment": error.payment.id}
+        details = {"payment_id": error.payment.id}
         match error.why:
             case Taken.UNDER_WAY:
                 return Refusal(

@@ -343,7 +343,7 @@ def test_taken_payment_is_told_in_a_problem_document(sold: Sold, why: Taken) -> 
     refusal = sold.rail.taken(PaymentTaken(why, spent_payment()))
     problem = json.loads(refusal.envelope())
     assert refusal.wire_headers()["content-type"] == PROBLEM_TYPE
-    assert problem["payment"] == "pay_" + "0" * 32
+    assert problem["payment_id"] == "pay_" + "0" * 32
     assert refusal.status in (401, 409, 503)
     assert problem["status"] == refusal.status
 
