@@ -34,7 +34,7 @@ from proxy.cli.pay_options import (
     limits_of,
     way_to,
 )
-from proxy.cli.pay_showing import Shown
+from proxy.cli.pay_showing import Shown, printable
 
 if TYPE_CHECKING:
     from proxy.payments.client.amounts import SpendLimits
@@ -120,6 +120,9 @@ def balance_(
     evm_key: KeyOption = None,
     asset: AssetOption = None,
     cashu: CashuOption = None,
+    max_sats: Annotated[
+        int | None, typer.Option("--max-sats", min=1, help="Most that a token given away may be worth; unset: --sats.")
+    ] = None,
     max_usd: MaxUsdOption = "10",
     kept: KeptOption = DEFAULT_KEPT,
     allow_http: HttpOption = False,
@@ -134,7 +137,8 @@ def balance_(
     means = Means(config, dev, by_hand, evm_key, tuple(asset or ()), cashu, None, rail)
     if means.chosen() in (None, "balance"):
         fail("Say what pays for it: --dev, --by-hand, --evm-key REF or --cashu TOKEN.")
-    desk = Desk(url, means, limits_of(sats, max_usd), kept, timeout, allow_http=allow_http, json=json)
+    limits = limits_of(max(sats, max_sats or sats), max_usd)
+    desk = Desk(url, means, limits, kept, timeout, allow_http=allow_http, json=json)
     desk.run(desk.buy(sats, token))
 
 
@@ -213,7 +217,7 @@ class Desk:
         except PayError as error:
             if self._shown.json:
                 opening.print_json({"error": str(error), "steps": self._shown.steps})
-            typer.echo(str(error), err=True)
+            typer.echo(printable(str(error)), err=True)
             raise typer.Exit(EXIT_FINDINGS) from error
 
     async def ask(self, body: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +29,8 @@ TOKEN_VARIABLE: Final = "TOLLWAY_PAY_CASHU"  # noqa: S105 -- a variable's name
 BALANCE_VARIABLE: Final = "TOLLWAY_PAY_BALANCE"
 DEFAULT_URL: Final = "http://127.0.0.1:8402"
 DEFAULT_KEPT: Final = Path("~/.local/state/tollway/payments.json")
-ASSET_PARTS: Final = 2
+_ASSET: Final = re.compile(r"(eip155:[1-9][0-9]{0,17})/(0x[0-9a-fA-F]{40})")
+_BALANCE: Final = re.compile(r"bal_[A-Za-z0-9_-]{43}")
 
 
 class RailName(StrEnum):
@@ -108,8 +110,8 @@ class Means:
     def token(self) -> str:
         """The balance's token. Ends the command where it is none."""
         token = secret_of(self.balance, "--balance", BALANCE_VARIABLE)
-        if not token.startswith("bal_"):
-            fail("--balance: what is there does not begin with bal_.")
+        if not _BALANCE.fullmatch(token):
+            fail("--balance: what is there is no balance's token, which is bal_ and 43 letters, digits, - and _.")
         return token
 
     def wallet(self, way: Way, show: Callable[[str], None]) -> Wallet | None:
@@ -197,7 +199,7 @@ def way_to(url: str, seconds: float, *, allow_http: bool) -> Way:
 
 
 def _asset(text: str) -> tuple[str, str]:
-    parts = text.split("/")
-    if len(parts) != ASSET_PARTS or not parts[0].startswith("eip155:") or not parts[1].startswith("0x"):
+    found = _ASSET.fullmatch(text)
+    if found is None:
         fail(f"--asset {text}: write it as eip155:8453/0x...")
-    return parts[0], parts[1].lower()
+    return found[1], found[2].lower()

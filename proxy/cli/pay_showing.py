@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from proxy.cli import opening
@@ -17,6 +19,11 @@ if TYPE_CHECKING:
 
 
 _MARKS: Final = {"request": "->", "paid_request": "->", "offers": "<-", "answer": "<-", "change": "<-"}
+
+
+def printable(text: str) -> str:
+    """What others say, without what a terminal would obey."""
+    return "".join([one if one.isprintable() or one in "\n\t" else "\N{REPLACEMENT CHARACTER}" for one in text])
 
 
 class Shown:
@@ -41,7 +48,7 @@ class Shown:
         if step.offers:
             table = Table("rail", "price", "what")
             for offer in step.offers:
-                table.add_row(offer.rail, str(offer.amount), offer.detail)
+                table.add_row(offer.rail, str(offer.amount), escape(printable(offer.detail)))
             self._console.print(table)
         if step.kind == "change":
             self._console.print(f"   keep it: {step.facts['token']}", markup=False)
@@ -49,7 +56,7 @@ class Shown:
     def text(self, text: str) -> None:
         """A piece of the answer."""
         if not self.json:
-            typer.echo(text, nl=False)
+            typer.echo(printable(text) if sys.stdout.isatty() else text, nl=False)
             self._open = True
 
     def invoice(self, text: str) -> None:
@@ -81,7 +88,7 @@ class Shown:
             return
         self._end_line()
         for line in cost_lines(answer, left):
-            self._console.print(line, markup=False)
+            self._console.print(printable(line), markup=False)
 
     def bought(self, bought: Bought, url: str) -> None:
         """A balance, and how it is used."""

@@ -349,6 +349,24 @@ def test_a_wrong_answer_is_told_and_nothing_is_paid(
     assert words in result.stderr
 
 
+def test_what_a_proxy_says_is_not_obeyed_by_the_terminal(wall: Paywall, pay: Pay) -> None:
+    """Neither in an error nor in an offer, which may hold escape sequences or the terminal library's markup."""
+    wall.before = [(404, {}, json.dumps({"error": {"message": "gone\x1b[2J", "code": "x"}}).encode())]
+    assert "\x1b[2J" not in pay(*asking(wall), TOLLWAY_PAY_KEY=KEY).output
+    wall.mint = "https://mint.example/\x1b[2J[bold]"
+    shown = pay(*asking(wall)).stderr
+    assert ("\x1b[2J" in shown, "[bold]" in shown) == (False, True)
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://x", "http://", "http://127.0.0.1:99999", "https://user@x", "http://[::1", "https://é"]
+)
+def test_what_is_no_address_is_told(pay: Pay, url: str) -> None:
+    """Before anything is asked."""
+    result = pay("--url", url, "Hello", TOLLWAY_PAY_KEY=KEY)
+    assert (result.exit_code, "--url" in result.stderr) == (2, True)
+
+
 def test_errors_are_told_to_programs_as_json(wall: Paywall, pay: Pay) -> None:
     """With the steps that led there."""
     wall.before = [failing(404, "model_not_available")]

@@ -18,6 +18,8 @@ NODE = Path(__file__).parent / "node"
 BODY = json.dumps({"model": "gpt-4o", "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 50})
 KEY = "0x" + "42" * 32
 
+pytestmark = pytest.mark.needs("node")
+
 
 def run(script: str, url: str, **environment: str) -> dict[str, Any]:
     """One run of a script against the paywall; what it told."""

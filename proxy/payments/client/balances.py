@@ -80,7 +80,7 @@ class Balances:
 
     async def refund(self, kept: Kept) -> Bought:
         """Turn a payment that bought nothing into a balance. Raises Refused, Unreachable."""
-        reply = await self._way.ask("POST", REFUND_PATH, b"{}", *kept.credentials)
+        reply = await self._way.ask("POST", REFUND_PATH, b"{}", *kept.claims)
         if reply.status != 200:
             if code_of(reply.json()) in _NOTHING_LEFT.get(kept.rail, _SPENT):
                 self._kept.strike(kept.id)

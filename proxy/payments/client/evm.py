@@ -86,3 +86,18 @@ def sign(offer: X402Offer, key: str, now_s: int) -> str:
     payload.update({"resource": offer.resource} if offer.resource is not None else {})
     payload.update({"extensions": offer.extensions} if offer.extensions is not None else {})
     return base64.b64encode(orjson.dumps(payload)).decode()
+
+
+def claimed(shown: str, key: str) -> str:
+    """The same `Payment-Signature` with the payer's word for having its money back: its own signature will be public
+    on chain, so anybody could show that.
+    """
+    from eth_account import Account
+    from eth_account.messages import encode_defunct
+
+    payload = orjson.loads(base64.b64decode(shown))
+    accepted, said = payload["accepted"], payload["payload"]["authorization"]
+    nonce = said["nonce"].removeprefix("0x").lower()
+    name = f"{accepted['network']}:{accepted['asset'].lower()}:{said['from'].lower()}:{nonce}"
+    signed = Account.sign_message(encode_defunct(text=f"I claim the x402 payment {name}"), key)
+    return base64.b64encode(orjson.dumps({**payload, "claim": f"0x{bytes(signed.signature).hex()}"})).decode()

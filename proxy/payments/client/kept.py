@@ -36,6 +36,13 @@ class Kept:
     headers: list[list[str]] = field(repr=False)
     """Name and value of what shows the payment."""
     body: str = field(repr=False)
+    claim: list[list[str]] = field(default_factory=list, repr=False)
+    """What has it refunded, in place of `headers`, where that is something else."""
+
+    @property
+    def claims(self) -> tuple[tuple[str, str], ...]:
+        """What has it refunded."""
+        return tuple((name, value) for name, value in self.claim or self.headers)
 
     @property
     def credentials(self) -> tuple[tuple[str, str], ...]:

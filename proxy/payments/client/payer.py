@@ -144,6 +144,7 @@ class Payer:
             amount=str(offer.amount),
             headers=[list(one) for one in (*beside, shown)],
             body=body.decode(),
+            claim=[list(wallet.claim(shown))],
         )
         return offer, kept
 

@@ -56,12 +56,18 @@ class Arriving:
         return Reply(self.status, self.headers, b"".join([chunk async for chunk in self.chunks]))
 
 
+def text_is_plain(text: str) -> bool:
+    """Visible ASCII."""
+    return text.isascii() and text.isprintable() and " " not in text
+
+
 class Way:
     """To one proxy. Raises ValueError for a URL that money must not be sent to."""
 
     def __init__(self, url: str, *, timeout_seconds: float, allow_http: bool = False) -> None:
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+        plain = text_is_plain(url) and (parts.port is None or parts.port > 0)
+        if not plain or parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
             raise ValueError("the URL is http://HOST[:PORT] or https://HOST[:PORT], without user, password and query")
         if parts.scheme == "http" and parts.hostname not in _LOOPBACK and not allow_http:
             raise ValueError(

@@ -39,6 +39,10 @@ class Wallet(ABC):
     async def credential(self, offer: Offer, limits: SpendLimits) -> tuple[str, str]:
         """Pay, and give the header field that shows it. Raises WalletFailure, BadOffer, OverLimit."""
 
+    def claim(self, shown: tuple[str, str]) -> tuple[str, str]:
+        """The header field that has this payment refunded: mostly the one that paid."""
+        return shown
+
     @property
     @abstractmethod
     def words(self) -> str:
@@ -151,6 +155,9 @@ class EvmWallet(Wallet):
         if not isinstance(offer, X402Offer):
             raise WalletFailure("This wallet signs USDC payments only.")
         return "Payment-Signature", evm.sign(offer, self._key, self._clock.now_ms() // 1000)
+
+    def claim(self, shown: tuple[str, str]) -> tuple[str, str]:
+        return shown[0], evm.claimed(shown[1], self._key)
 
 
 class CashuWallet(Wallet):

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import pytest
 from eth_account import Account
+from eth_account.messages import encode_defunct
 
 from proxy.payments.client.errors import WalletFailure
-from proxy.payments.client.evm import AUTHORIZATION_SECONDS_MAX, address_of, sign
+from proxy.payments.client.evm import AUTHORIZATION_SECONDS_MAX, address_of, claimed, sign
 from proxy.payments.client.offers import X402Offer, read_challenge
 from tests.peers.paywall import Paywall
 
@@ -32,6 +33,18 @@ def test_what_is_signed_is_what_was_offered() -> None:
     assert (said["to"], said["value"]) == (offer().pay_to, "305")
     assert (int(said["validAfter"]) < NOW, int(said["validBefore"])) == (True, NOW + 120)
     assert (shown["x402Version"], shown["accepted"], shown["resource"]) == (2, offer().accepted, offer().resource)
+
+
+def test_a_claim_is_the_payers_word_for_this_very_payment() -> None:
+    """Beside the payment as it was sent; the key is not in it."""
+    paid = sign(offer(), KEY, NOW)
+    shown = json.loads(base64.b64decode(claimed(paid, KEY)))
+    claim = shown.pop("claim")
+    assert shown == json.loads(base64.b64decode(paid))
+    said = shown["payload"]["authorization"]
+    name = f"eip155:8453:{offer().asset.lower()}:{said['from'].lower()}:{said['nonce'][2:]}"
+    text = encode_defunct(text=f"I claim the x402 payment {name}")
+    assert Account.recover_message(text, signature=claim) == address_of(KEY)
 
 
 def test_no_nonce_is_used_twice() -> None:
