@@ -172,6 +172,10 @@ class Wallet:
         """Swap a token for notes of the wallet's own; says what they are worth. Raises MintDied if it cannot."""
         return int(self._do({"do": "receive", "token": token})["sats"])
 
+    def read(self, request: str) -> dict[str, Any]:
+        """What a payment request (`creqA...`) asks for, as the wallet understands it: a, u, m, ..."""
+        return dict(self._do({"do": "read", "request": request})["request"])
+
     def _do(self, command: dict[str, Any]) -> dict[str, Any]:
         child = self._child
         if child is None or child.process.stdin is None or child.process.stdout is None:

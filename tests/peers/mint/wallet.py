@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 
+from cashu.core.nuts.nut18 import deserialize
 from cashu.core.settings import settings
 from cashu.wallet.helpers import deserialize_token_from_string
 from cashu.wallet.wallet import Wallet
@@ -31,6 +32,11 @@ async def receive(wallet: Wallet, text: str) -> dict[str, object]:
     return {"sats": sum(proof.amount for proof in kept)}
 
 
+def read(text: str) -> dict[str, object]:
+    """What a payment request asks for."""
+    return {"request": deserialize(text).model_dump(exclude_none=True)}
+
+
 async def main(url: str) -> None:
     """Until the input ends."""
     settings.tor = False
@@ -42,8 +48,10 @@ async def main(url: str) -> None:
         try:
             if command["do"] == "send":
                 answer = await send(wallet, command["sats"], command["lock"])
-            else:
+            elif command["do"] == "receive":
                 answer = await receive(wallet, command["token"])
+            else:
+                answer = read(command["request"])
         except Exception as error:  # noqa: BLE001 -- whatever its own wallet raises is the answer
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), file=ANSWERS, flush=True)

@@ -1,0 +1,133 @@
+"""Ecash of a real mint, in nutshell's own wallet, buys answers of a whole proxy; the wallet receives the change."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.peers.mint import PROGRAM, Mint, Wallet, mint, wallet
+from tests.support.paid import CHAT, PaidWorld, body
+from tests.support.paid_clients import TEXT, said, shop_of
+
+pytestmark = pytest.mark.needs(PROGRAM)
+
+PRICE = 21
+FEE = 1
+"""In sats, of a swap of up to ten notes."""
+READY_SECONDS_MAX = 10.0
+
+
+@pytest.fixture(scope="module")
+def real() -> Iterator[Mint]:
+    with mint(fee_ppk=100) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def purse(real: Mint) -> Iterator[Wallet]:
+    """nutshell's own wallet."""
+    with wallet(real) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def taking(tmp_path_factory: pytest.TempPathFactory, real: Mint) -> Iterator[PaidWorld]:
+    """A proxy that takes this mint's notes."""
+    cashu = {"mints": [{"url": real.url, "development": True}]}
+    with shop_of(tmp_path_factory.mktemp("ecash"), cashu=cashu) as selling:
+        deadline = time.monotonic() + READY_SECONDS_MAX
+        with selling.client() as client:
+            while "x-cashu" not in client.post(CHAT, json=body()).headers:
+                assert time.monotonic() < deadline, selling.world.gateway.log()
+                time.sleep(0.05)
+        yield selling
+        selling.world.gateway.cli("ledger", "audit")
+
+
+def ask(taking: PaidWorld, token: str | None, text: str, **more: Any) -> httpx.Response:
+    with taking.client() as client:
+        return client.post(CHAT, json=body(text, **more), headers={} if token is None else {"x-cashu": token})
+
+
+def test_a_wallet_pays_what_it_is_asked_for_and_receives_the_change(
+    taking: PaidWorld, real: Mint, purse: Wallet
+) -> None:
+    """NUT-24 from end to end: the request in the 402, the token in the next request, the rest in the answer."""
+    challenge = ask(taking, None, "by nutshell")
+    asked = purse.read(challenge.headers["x-cashu"])
+    assert (asked["a"], asked["u"], asked["m"]) == (PRICE, "sat", [real.url])
+    assert challenge.json()["cashu"]["price_sats"] == PRICE
+    answer = ask(taking, purse.send(64), "by nutshell")
+    assert (answer.status_code, said(answer.text)) == (200, TEXT)
+    assert answer.headers["x-cashu-consumed"] == "true"
+    assert purse.receive(answer.headers["x-cashu-change"]) == 64 - FEE - PRICE - FEE
+
+
+def test_the_exact_price_brings_no_change(taking: PaidWorld, purse: Wallet) -> None:
+    """Price and the mint's fee."""
+    answer = ask(taking, purse.send(PRICE + FEE), "exactly")
+    assert (answer.status_code, answer.headers["x-cashu-consumed"]) == (200, "true")
+    assert "x-cashu-change" not in answer.headers
+
+
+def test_a_token_is_worth_one_answer(taking: PaidWorld, purse: Wallet) -> None:
+    """Shown again it gives the same one, with the same change; for another request it is spent."""
+    token = purse.send(32)
+    answer = ask(taking, token, "once")
+    calls = len(taking.world.provider.requests)
+    again = ask(taking, token, "once")
+    assert (again.status_code, again.text) == (200, answer.text)
+    assert again.headers["x-cashu-change"] == answer.headers["x-cashu-change"]
+    other = ask(taking, token, "twice")
+    assert (other.status_code, other.json()["error"]["code"]) == (400, "cashu_token_spent")
+    assert len(taking.world.provider.requests) == calls
+    assert purse.receive(answer.headers["x-cashu-change"]) == 32 - FEE - PRICE - FEE
+
+
+def test_what_bought_no_answer_comes_back_to_the_wallet(taking: PaidWorld, purse: Wallet) -> None:
+    """With the failure itself, and again from the refund endpoint; the wallet receives it once."""
+    token = purse.send(64)
+    failed = ask(taking, token, "unserved", model="dead-end")
+    assert failed.status_code >= 500, failed.text
+    back = failed.headers["x-cashu-change"]
+    with taking.client() as client:
+        refund = client.post("/v1/payments/refund", headers={"x-cashu": token})
+    assert (refund.status_code, refund.json()["cashu"]) == (200, back)
+    assert purse.receive(back) == 64 - FEE - FEE
+
+
+def test_too_little_is_the_wallets_still(taking: PaidWorld, purse: Wallet) -> None:
+    """402 in the rail's own words before the mint is asked; what was sent can be received back."""
+    for sats, code in ((PRICE - 1, "cashu_underpayment"), (PRICE, "cashu_underpayment_after_fees")):
+        token = purse.send(sats)
+        refused = ask(taking, token, "too little")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (402, code)
+        assert purse.receive(token) == sats - FEE
+
+
+def test_streams_are_not_sold_for_ecash(taking: PaidWorld, purse: Wallet) -> None:
+    """Neither offered nor taken, and the token stays good."""
+    assert "x-cashu" not in ask(taking, None, "streamed", stream=True).headers
+    token = purse.send(32)
+    refused = ask(taking, token, "streamed", stream=True)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "cashu_no_stream")
+    assert purse.receive(token) == 32 - FEE
+
+
+def test_a_balance_is_bought_with_ecash_and_is_a_key(taking: PaidWorld, purse: Wallet) -> None:
+    """At once; the change comes back, and the balance pays for requests, streamed ones, too."""
+    with taking.client() as client:
+        bought = client.post("/v1/balance", json={"sats": 500}, headers={"x-cashu": purse.send(600)})
+        assert (bought.status_code, bought.json()["paid"], bought.json()["sats"]) == (200, True, 500), bought.text
+        assert purse.receive(bought.headers["x-cashu-change"]) == 600 - FEE - 500 - FEE
+        key = {"authorization": f"Bearer {bought.json()['token']}"}
+        streamed = client.post(CHAT, json=body("by ecash bought before", stream=True), headers=key)
+        assert (streamed.status_code, said(streamed.text)) == (200, TEXT)
+        topped = client.post("/v1/balance", json={"sats": 100}, headers={**key, "x-cashu": purse.send(100 + FEE)})
+        assert topped.status_code == 200, topped.text
+        status = client.post("/v1/balance", json={"action": "status"}, headers=key).json()
+        assert (status["sats"], status["total_spent"], status["requests"]) == (600 - PRICE, PRICE, 1)
