@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from proxy.payments.client.kept import Kept, KeptFile
     from proxy.payments.client.payer import Payer
     from proxy.payments.client.transport import Way
+    from proxy.payments.client.wallets import HandWallet
 
 MAX_SATS: Final = 500
 MAX_USD: Final = "0.25"
@@ -302,12 +303,14 @@ class Desk:
             if kept.path == PATH:
                 self._shown.bought(await self._balances(way).resume(kept), way.url)
             else:
-                self._shown.answer(await self._payer(way).show_again(kept), None)
+                payer = self._payer(way)
+                self._shown.answer(await payer.show_again(await payer.found(kept, self._by_hand(way))), None)
 
     async def refund(self, kept: Kept) -> None:
         """What bought nothing."""
         async with self._way() as way:
-            self._shown.bought(await self._balances(way).refund(kept), way.url)
+            found = await self._payer(way).found(kept, self._by_hand(way))
+            self._shown.bought(await self._balances(way).refund(found), way.url)
 
     def _way(self) -> Way:
         return way_to(self._url, self._seconds, allow_http=self._allow_http)
@@ -316,6 +319,11 @@ class Desk:
         from proxy.payments.client.payer import Payer
 
         return Payer(way, opening.CLOCK, self._kept, self._limits, tell=self._shown.step, show=self._shown.text)
+
+    def _by_hand(self, way: Way) -> HandWallet:
+        from proxy.payments.client.wallets import HandWallet
+
+        return HandWallet(opening.CLOCK, way, self._shown.invoice)
 
     def _balances(self, way: Way) -> Balances:
         from proxy.payments.client.balances import Balances

@@ -151,6 +151,39 @@ def test_an_invoice_is_paid_by_hand(wall: Paywall, pay: Pay) -> None:
     assert next(iter(wall.invoices.values())) in result.stderr
 
 
+def test_an_invoice_paid_after_its_payer_gave_up_waiting_is_not_lost(
+    wall: Paywall, pay: Pay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is written down before it is shown, and asked about again."""
+
+    async def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(payer.asyncio, "sleep", interrupt)
+        assert pay(*asking(wall, "--by-hand")).exit_code != 0
+    assert (len(kept(tmp_path)), wall.paid()) == (1, [])
+    wall.paid_invoices.update(wall.invoices)
+    result = pay("retry")
+    assert (result.exit_code, result.stdout, kept(tmp_path)) == (0, TEXT + "\n", []), result.stderr
+
+
+def test_an_invoice_that_nobody_pays_is_struck_out(
+    wall: Paywall, pay: Pay, tmp_path: Path, no_waiting: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it has ended; it is asked about for as long as it can be paid, and once more."""
+
+    class Later(SystemClock):
+        def now_ms(self) -> int:
+            return super().now_ms() + int(sum(no_waiting) * 1000)
+
+    monkeypatch.setattr(opening, "CLOCK", Later())
+    wall.expiry_seconds = 20
+    result = pay(*asking(wall, "--by-hand"))
+    assert (result.exit_code, "was not paid" in result.stderr, kept(tmp_path)) == (1, True, [])
+    assert 9 <= len(no_waiting) <= 12
+
+
 def test_without_a_wallet_the_offers_are_shown(wall: Paywall, pay: Pay) -> None:
     """And what could pay them; exit 1."""
     result = pay(*asking(wall))

@@ -19,6 +19,10 @@ class WalletFailure(PayError):
     """The wallet cannot, or would not, pay this."""
 
 
+class NotPaid(WalletFailure):
+    """The invoice has ended, and nobody has paid it."""
+
+
 class Unreachable(PayError):
     """No answer came. `sent`: what was sent may have arrived."""
 

@@ -11,7 +11,7 @@ import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,6 +38,9 @@ class Kept:
     body: str = field(repr=False)
     claim: list[list[str]] = field(default_factory=list, repr=False)
     """What has it refunded, in place of `headers`, where that is something else."""
+
+    waiting: dict[str, str] = field(default_factory=dict, repr=False)
+    """Invoice and macaroon of a payment that somebody else may make; `headers` are empty until it is known to be."""
 
     @property
     def claims(self) -> tuple[tuple[str, str], ...]:
@@ -91,6 +94,13 @@ class KeptFile:
             entries = self.all()
             made = Kept(id=max((one.id for one in entries), default=0) + 1, at_ms=at_ms, **fields)
             self._write([*entries, made])
+        return made
+
+    def fill(self, kept: Kept, headers: list[list[str]]) -> Kept:
+        """It is paid by now, and this is what shows it."""
+        made = replace(kept, headers=headers, waiting={})
+        with self._locked():
+            self._write([made if one.id == kept.id else one for one in self.all()])
         return made
 
     def strike(self, id_: int) -> None:

@@ -19,11 +19,12 @@ from proxy.clock import Clock
 from proxy.ledger.payment_api import Unit
 from proxy.payments.client.amounts import USDC_PER_USD, Amount, SpendLimits
 from proxy.payments.client.answers import Answer, Receipt, code_of, message_of, read_answer, receipt_of
-from proxy.payments.client.errors import NotServed, PayError, Refused, Unreachable, WalletFailure
+from proxy.payments.client.errors import NotPaid, NotServed, PayError, Refused, Unreachable, WalletFailure
+from proxy.payments.client.invoices import check_preimage, readable
 from proxy.payments.client.kept import Kept, KeptFile
-from proxy.payments.client.offers import Challenge, Offer, read_challenge
+from proxy.payments.client.offers import Challenge, LightningOffer, Offer, read_challenge
 from proxy.payments.client.transport import Arriving, Reply, Way
-from proxy.payments.client.wallets import Wallet, choose
+from proxy.payments.client.wallets import LightningWallet, Wallet, choose
 
 CHAT: Final = "/v1/chat/completions"
 TRIES_MAX: Final = 4
@@ -135,18 +136,38 @@ class Payer:
         self.limits.check(offer.amount, "It costs")
         self._kept.check()
         self.say_paying(offer.amount, offer.rail, wallet)
-        shown = await wallet.credential(offer, self.limits)
-        kept = self._kept.add(
-            self._clock.now_ms(),
-            url=self.way.url,
-            path=path,
-            rail=offer.rail,
-            amount=str(offer.amount),
-            headers=[list(one) for one in (*beside, shown)],
-            body=body.decode(),
-            claim=[list(wallet.claim(shown))],
-        )
-        return offer, kept
+        fields: dict[str, Any] = {
+            "url": self.way.url,
+            "path": path,
+            "rail": offer.rail,
+            "amount": str(offer.amount),
+            "body": body.decode(),
+        }
+        waiting = wallet.waiting(offer)
+        if not waiting:
+            shown = await wallet.credential(offer, self.limits)
+            headers, claim = [list(one) for one in (*beside, shown)], [list(wallet.claim(shown))]
+            return offer, self._kept.add(self._clock.now_ms(), headers=headers, claim=claim, **fields)
+        kept = self._kept.add(self._clock.now_ms(), headers=[], waiting=waiting, **fields)
+        try:
+            shown = await wallet.credential(offer, self.limits)
+        except NotPaid:
+            self._kept.strike(kept.id)
+            raise
+        return offer, self._kept.fill(kept, [list(shown)])
+
+    async def found(self, kept: Kept, wallet: LightningWallet) -> Kept:
+        """A payment that somebody else may have made meanwhile, with what shows it. Raises WalletFailure."""
+        if not kept.waiting:
+            return kept
+        invoice, token = readable(kept.waiting.get("invoice")), kept.waiting.get("token", "")
+        try:
+            preimage = await wallet.pay(invoice, token)
+        except NotPaid:
+            self._kept.strike(kept.id)
+            raise
+        check_preimage(preimage, invoice.payment_hash)
+        return self._kept.fill(kept, [list(LightningOffer(kept.rail, invoice, token).credential(preimage))])
 
     def say_paying(self, amount: Amount, rail: str, wallet: Wallet) -> None:
         """Before it is paid."""
@@ -236,7 +257,8 @@ class Payer:
 
     async def _wait(self, reply: Reply) -> None:
         text = reply.header("retry-after") or ""
-        seconds = min(float(text), WAIT_SECONDS_MAX) if text.isdigit() else WAIT_SECONDS
+        known = text.isascii() and text.isdecimal()
+        seconds = min(float(text), WAIT_SECONDS_MAX) if known else WAIT_SECONDS
         why = code_of(reply.json()) or str(reply.status)
         self._tell(Step("wait", f"{why}: shown again in {seconds:g} s, nothing is paid twice"))
         await asyncio.sleep(seconds)

@@ -12,7 +12,7 @@ import orjson
 from proxy.clock import Clock
 from proxy.payments.client import ecash, evm
 from proxy.payments.client.amounts import Amount, SpendLimits
-from proxy.payments.client.errors import BadOffer, OverLimit, WalletFailure
+from proxy.payments.client.errors import BadOffer, NotPaid, OverLimit, WalletFailure
 from proxy.payments.client.invoices import Bolt11, check_preimage
 from proxy.payments.client.offers import CashuOffer, LightningOffer, Offer, X402Offer
 from proxy.payments.client.transport import Way
@@ -38,6 +38,10 @@ class Wallet(ABC):
     @abstractmethod
     async def credential(self, offer: Offer, limits: SpendLimits) -> tuple[str, str]:
         """Pay, and give the header field that shows it. Raises WalletFailure, BadOffer, OverLimit."""
+
+    def waiting(self, offer: Offer) -> dict[str, str]:
+        """What must be kept before anybody pays, so that the payment can be found again; {} where nobody else pays."""
+        return {}
 
     def claim(self, shown: tuple[str, str]) -> tuple[str, str]:
         """The header field that has this payment refunded: mostly the one that paid."""
@@ -118,10 +122,16 @@ class HandWallet(LightningWallet):
     async def hand_over(self, invoice: Bolt11) -> None:
         self._show(invoice.text)
 
+    def waiting(self, offer: Offer) -> dict[str, str]:
+        return {"invoice": offer.invoice.text, "token": offer.token} if isinstance(offer, LightningOffer) else {}
+
     async def pay(self, invoice: Bolt11, token: str) -> str:
+        """Asks until it is paid or has ended, and then once more."""
         self._show(invoice.text)
         asked = orjson.dumps({"payment_hash": invoice.payment_hash, "macaroon": token})
-        while self._clock.now_ms() < invoice.expires_ms:
+        ended = False
+        while not ended:
+            ended = self._clock.now_ms() >= invoice.expires_ms
             reply = await self._way.ask("POST", "/api/invoice/status", asked)
             told = reply.json()
             if reply.status == 200 and told.get("paid") is True and isinstance(told.get("preimage"), str):
@@ -129,7 +139,7 @@ class HandWallet(LightningWallet):
             if reply.status not in (200, 429, 503):
                 raise WalletFailure(f"The proxy does not tell whether the invoice was paid (status {reply.status}).")
             await asyncio.sleep(POLL_SECONDS)
-        raise WalletFailure("The invoice has expired and was not paid.")
+        raise NotPaid("The invoice has ended and was not paid.")
 
 
 class EvmWallet(Wallet):
