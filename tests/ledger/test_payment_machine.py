@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from proxy.ledger.api import Attempt, CapExceeded, Hold
+from proxy.ledger.api import CapExceeded
 from proxy.ledger.payment_api import (
     BalanceExceeded,
-    EcashProof,
     Lease,
     LeaseLost,
     PaymentTaken,
-    Proof,
     Receipt,
     StoredAnswer,
     Taken,
@@ -43,58 +41,13 @@ from tests.ledger.making import (
     settlement,
     unsettled,
 )
+from tests.ledger.payment_model import Running, Saved, Shown
 
 KEYS = 6
 LEASES_MAX = 4
 CAP = 600
 """Good for six holds at a time: the caps refuse now and then."""
 ANSWER = StoredAnswer("request", 200, (), b"answer", 5)
-
-
-@dataclass
-class Shown:
-    """What the model thinks of one payment."""
-
-    proof: Proof
-    state: S = S.SEEN
-    known: bool = False
-    leases: int = 0
-    fence: int = 0
-    owner: tuple[int, int] | None = None
-    """Ledger and boot that have it leased."""
-    orphaned: bool = False
-    value: int = 0
-    balance: int | None = None
-    notes: tuple[EcashProof, ...] = ()
-    answered: bool = False
-
-
-@dataclass
-class Saved:
-    """What the model thinks of one balance."""
-
-    unit: Any
-    deposited: int = 0
-    spent: int = 0
-    held: int = 0
-
-    @property
-    def left(self) -> int:
-        return self.deposited - self.spent - self.held
-
-
-@dataclass
-class Running:
-    """An open hold, or (`hold` None) a lease without one."""
-
-    owner: tuple[int, int]
-    hold: Hold | None
-    lease: Lease | None
-    key: int | None = None
-    balance: int | None = None
-    amount: int = 0
-    attempts: list[Attempt] = field(default_factory=list)
-    committed: bool = False
 
 
 class PaymentMachine(RuleBasedStateMachine):
