@@ -18,7 +18,7 @@ from proxy.payments.api import Declined, Doubtful, Outcome
 from proxy.payments.settings import X402
 from proxy.payments.x402 import eip3009
 from proxy.payments.x402.chain import Chain
-from proxy.payments.x402.fates import fate_of
+from proxy.payments.x402.fates import Fate, by_this_signature, fate_of
 from proxy.payments.x402.onchain import OnChain
 from proxy.payments.x402.outcomes import declined, outcome_of, settled, unavailable
 from proxy.payments.x402.payload import Authorization
@@ -146,18 +146,27 @@ class FacilitatorSettler:
             async with asyncio.timeout_at(deadline):
                 while True:
                     try:
-                        await chain.check()
-                        landed = await chain.confirmed(transaction)
-                        if landed is not None and landed.succeeded and eip3009.pays(landed.events, authorization):
-                            return settled(authorization, transaction)
-                        if landed is not None:
-                            self._log.error("x402_facilitator_contradicts", about=transaction)
-                            return outcome_of(await fate_of(chain, authorization), authorization)
+                        if (outcome := await self._seen(chain, authorization, transaction)) is not None:
+                            return outcome
                     except (NodeError, NodeFailure) as error:
                         trouble = str(error)
                     await asyncio.sleep(POLL_SECONDS)
         except TimeoutError:
             return Doubtful(f"{transaction}, as the facilitator says: {trouble}")
+
+    async def _seen(self, chain: Chain, authorization: Authorization, transaction: str) -> Outcome | None:
+        """What the chain says of the transaction that the facilitator named; None: it is not final yet."""
+        await chain.check()
+        landed = await chain.confirmed(transaction)
+        if landed is None:
+            return None
+        if not landed.succeeded or not eip3009.pays(landed.events, authorization):
+            self._log.error("x402_facilitator_contradicts", about=transaction)
+            return outcome_of(await fate_of(chain, authorization), authorization)
+        found = await by_this_signature(chain, authorization, transaction)
+        if found.fate is Fate.ELSEWHERE:
+            return outcome_of(found, authorization)
+        return settled(authorization, transaction)
 
     async def _looked_up(self, authorization: Authorization, words: str, deadline: float) -> Outcome:
         """What became of it, as far as a node tells at once. Without one it is not known."""

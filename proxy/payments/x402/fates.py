@@ -74,10 +74,10 @@ async def _judged(chain: Chain, authorization: Authorization, transaction: str) 
         return Found(Fate.UNCLEAR, "the transaction that used it lacks confirmations", transaction)
     if not landed.succeeded or not eip3009.pays(landed.events, authorization):
         return Found(Fate.ELSEWHERE, "it was used to pay somebody else", transaction)
-    return await _by_this_signature(chain, authorization, transaction)
+    return await by_this_signature(chain, authorization, transaction)
 
 
-async def _by_this_signature(chain: Chain, authorization: Authorization, transaction: str) -> Found:
+async def by_this_signature(chain: Chain, authorization: Authorization, transaction: str) -> Found:
     """Code may take several signatures of one nonce, and each is a payment of its own here: only the one that the
     token was given was paid. What called the token by way of another contract could show several at once; of a payer
     without code there is but one.

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 from proxy.payments.api import Declined, Doubtful, Outcome
 from proxy.payments.settings import X402
 from proxy.payments.x402 import eip3009, wallets
-from proxy.payments.x402.chain import Chain
+from proxy.payments.x402.chain import Chain, Landed
 from proxy.payments.x402.fates import fate_of
 from proxy.payments.x402.onchain import OnChain, Signature
 from proxy.payments.x402.outcomes import (
@@ -189,12 +189,8 @@ class RpcSettler:
                 while True:
                     try:
                         landed = await chain.confirmed(sent.transaction)
-                        if landed is not None and landed.succeeded:
-                            if eip3009.pays(landed.events, authorization):
-                                return settled(authorization, sent.transaction)
-                            return Doubtful(f"{sent.transaction} succeeded without paying us: is the token one?")
                         if landed is not None:
-                            return reverted(await fate_of(chain, authorization), authorization)
+                            return await self._judged(chain, landed, authorization)
                         if await signer.lost(sent):
                             return await self._without_us(chain, authorization)
                     except (NodeError, NodeFailure) as error:
@@ -203,6 +199,14 @@ class RpcSettler:
                     pause = min(2 * pause, POLL_SECONDS_MAX)
         except TimeoutError:
             return Doubtful(f"{sent.transaction}: {trouble}")
+
+    @staticmethod
+    async def _judged(chain: Chain, landed: Landed, authorization: Authorization) -> Outcome:
+        if not landed.succeeded:
+            return reverted(await fate_of(chain, authorization), authorization)
+        if not eip3009.pays(landed.events, authorization):
+            return Doubtful(f"{landed.transaction} succeeded without paying us: is the token one?")
+        return settled(authorization, landed.transaction)
 
     @staticmethod
     async def _without_us(chain: Chain, authorization: Authorization) -> Outcome | None:

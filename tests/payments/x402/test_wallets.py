@@ -236,6 +236,24 @@ async def test_facilitator_settles_wallets_too(at: Till) -> None:
     assert at.received - before == 2 * PRICE
 
 
+async def test_facilitator_that_tells_of_another_signature_of_the_nonce_is_not_believed(at: Till) -> None:
+    """It may know payments by their nonce alone, and call the second one settled by the transaction of the first."""
+    owner = Owner(at, deployed=True)
+    nonce, until = os.urandom(32), at.chain.now() + 120
+    first = owner.authorization(nonce=nonce, valid_before=until)
+    second = owner.authorization(nonce=nonce, valid_before=until, prefix=bytes(5))
+    with facilitator(at.chain) as peer:
+        async with settler(at.settings(facilitator=peer.url)) as own:
+            paid = await own.settle(first, requirements(first))
+            assert isinstance(paid, Settled)
+            peer.said["/verify"] = (200, {"isValid": True})
+            told = {"success": True, "network": first.asset.network, "transaction": paid.receipt.reference}
+            peer.said["/settle"] = (200, told)
+            outcome = await own.settle(second, requirements(second))
+    assert isinstance(outcome, Declined)
+    assert (outcome.reason, outcome.final) == (NONCE_USED, True)
+
+
 async def test_payment_by_way_of_another_contract_names_no_signature(at: Till) -> None:
     """Such a call could show several signatures at once: the wallet's payment stays a doubt, a key's is clear."""
     from proxy.payments.x402.eip3009 import transfer_call
