@@ -1,7 +1,8 @@
 """Which payment came with a request: the one place that knows what header carries what.
 
-`Authorization` with L402, LSAT, Payment or `Bearer bal_...`; `Payment-Signature`; `X-PAYMENT`; `X-Cashu`. Nothing is
-looked into here but the shape of `X-PAYMENT`, which two protocols share.
+`Authorization` with L402, LSAT, Payment or `Bearer bal_...`; `X-API-Key: bal_...`, where Anthropic's SDK puts its key;
+`Payment-Signature`; `X-PAYMENT`; `X-Cashu`. Nothing is looked into here but the shape of `X-PAYMENT`, which two
+protocols share.
 """
 
 from __future__ import annotations
@@ -59,6 +60,9 @@ def all_presented(headers: Headers) -> tuple[Presented, ...]:
             credential = _of_scheme(scheme, rest.strip())
             if credential is not None:
                 found[credential, rest.strip()] = None
+    for value in headers.getall("x-api-key") if "x-api-key" in headers else ():
+        if (token := token_of(value)).startswith(BALANCE_PREFIX):
+            found[Credential.BALANCE, token] = None
     for name, credential in _WHOLE:
         for value in headers.getall(name) if name in headers else ():
             if value.strip():

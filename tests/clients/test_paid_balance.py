@@ -61,9 +61,8 @@ def openai_sdk(opened: ExitStack, shop: PaidWorld, token: str) -> openai.OpenAI:
     return opened.enter_context(openai.OpenAI(api_key=token, base_url=shop.world.base_url, max_retries=0))
 
 
-def anthropic_sdk(opened: ExitStack, shop: PaidWorld, token: str) -> anthropic.Anthropic:
-    sdk = anthropic.Anthropic(auth_token=token, api_key=None, base_url=shop.url, max_retries=0)
-    return opened.enter_context(sdk)
+def anthropic_sdk(opened: ExitStack, shop: PaidWorld, **credentials: str | None) -> anthropic.Anthropic:
+    return opened.enter_context(anthropic.Anthropic(base_url=shop.url, max_retries=0, **credentials))  # type: ignore[arg-type]
 
 
 def test_openais_python_sdk_spends_it(shop: PaidWorld, token: str, opened: ExitStack) -> None:
@@ -98,14 +97,27 @@ def test_openais_node_sdk_spends_it(shop: PaidWorld, token: str) -> None:
     assert (status(shop, token)["requests"], status(shop, token)["total_spent"]) == (2, 2 * FLOOR)
 
 
-def test_anthropics_sdk_spends_it(shop: PaidWorld, token: str, opened: ExitStack) -> None:
-    """As its auth_token, in Anthropic's own format, whole and streamed."""
-    sdk = anthropic_sdk(opened, shop, token)
+@pytest.mark.parametrize("kind", ["auth_token", "api_key"])
+def test_anthropics_sdk_spends_it(shop: PaidWorld, token: str, opened: ExitStack, kind: str) -> None:
+    """Bearer or X-API-Key, in Anthropic's own format, whole and streamed; the provider sees the operator's key."""
+    sdk = anthropic_sdk(opened, shop, **{"auth_token": None, "api_key": None, kind: token})
     answer = sdk.messages.create(model="claude-sonnet", max_tokens=100, messages=HELLO)
     assert answer.content[0].text == TEXT  # type: ignore[union-attr]
+    assert token.encode() not in b"".join(value for _, value in shop.world.provider.requests[-1].headers)
     with sdk.messages.stream(model="claude-sonnet", max_tokens=100, messages=HELLO) as stream:
         assert stream.get_final_text() == TEXT
     assert (status(shop, token)["requests"], status(shop, token)["total_spent"]) == (2, 2 * FLOOR)
+
+
+def test_a_balance_in_x_api_key_is_a_key_of_any_format(shop: PaidWorld, token: str) -> None:
+    """Where the provider's own key goes elsewhere it reaches nobody; the endpoint of balances knows it, too."""
+    key = {"x-api-key": token}
+    with shop.client() as client:
+        assert client.post(CHAT, json=body("by X-API-Key"), headers=key).status_code == 200
+        assert token.encode() not in b"".join(value for _, value in shop.world.provider.requests[-1].headers)
+        stands = client.post("/v1/balance", json={"action": "status"}, headers=key)
+        assert stands.json()["sats"] == 1000 - FLOOR
+    assert token not in shop.world.gateway.log()
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
@@ -130,7 +142,7 @@ def test_the_sdks_exceptions_say_what_to_do(shop: PaidWorld, token: str, opened:
     assert (little.value.status_code, little.value.code) == (402, "insufficient_balance")
     assert "1000 sats" in little.value.message and "/v1/balance" in little.value.message
     with pytest.raises(anthropic.APIStatusError) as theirs:
-        anthropic_sdk(opened, shop, token).messages.create(
+        anthropic_sdk(opened, shop, auth_token=token, api_key=None).messages.create(
             model="claude-sonnet", max_tokens=60_000, messages=HELLO, stream=True
         )
     assert theirs.value.status_code == 402

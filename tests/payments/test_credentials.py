@@ -47,6 +47,8 @@ V1 = b64({"x402Version": 1, "scheme": "exact", "payload": {}})
         ("Authorization", "PAYMENT eyJ9", Credential.MPP, "eyJ9"),
         ("Authorization", f"Bearer {BALANCE}", Credential.BALANCE, BALANCE),
         ("Authorization", f"bearer {BALANCE}", Credential.BALANCE, BALANCE),
+        ("X-API-Key", BALANCE, Credential.BALANCE, BALANCE),
+        ("X-API-Key", f"Bearer {BALANCE}", Credential.BALANCE, BALANCE),
         ("Payment-Signature", "eyJ9", Credential.X402, "eyJ9"),
         ("PAYMENT-SIGNATURE", "eyJ9", Credential.X402, "eyJ9"),
         ("X-Cashu", "cashuBabc", Credential.CASHU, "cashuBabc"),
@@ -101,6 +103,8 @@ def test_same_credential_twice_is_one() -> None:
     one = seen(("Authorization", "L402 m:p"))
     assert seen(("Authorization", "LSAT m:p"), ("Authorization", "L402 m:p")) == one
     assert seen(("X-Cashu", "t"), ("X-Cashu", "t")) == seen(("X-Cashu", "t"))
+    bearer = ("Authorization", f"Bearer {BALANCE}")
+    assert seen(bearer, ("X-API-Key", BALANCE)) == seen(bearer)
 
 
 @pytest.mark.parametrize(
@@ -117,6 +121,8 @@ def test_same_credential_twice_is_one() -> None:
         (("Authorization", f"bearer {OURS}"), ("Payment-Signature", "t")),
         (("X-API-Key", OURS), ("Authorization", "L402 m:p")),
         (("api-key", OURS), ("X-Cashu", "t")),
+        (("X-API-Key", BALANCE), ("Authorization", "L402 m:p")),
+        (("X-API-Key", BALANCE), ("Authorization", f"Bearer {OURS}")),
     ],
 )
 def test_two_ways_to_pay_are_ambiguous(pairs: tuple[tuple[str, str], ...]) -> None:
