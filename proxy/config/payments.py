@@ -170,6 +170,9 @@ def _x402(entry: X402Entry, marks: Marks, problems: list[Problem]) -> X402 | Non
         )
         if not entry.signer_key:
             problems.append(marks.problem(("signer_key",), "without a facilitator, a key that pays the gas is needed"))
+    unset = entry.signer_key.startswith("${")  # Told where references are replaced.
+    if entry.signer_key and not unset and re.fullmatch(r"(0x)?[0-9a-fA-F]{64}", entry.signer_key) is None:
+        problems.append(marks.problem(("signer_key",), "this is not a private key: 32 bytes in hex"))
     if entry.transfers and not entry.rpc:
         problems.append(marks.problem(("transfers",), "transfers are looked up on chain, which needs rpc"))
     for place, url in (("facilitator", entry.facilitator or "https://"), *(("rpc", url) for url in entry.rpc.values())):
