@@ -65,7 +65,9 @@ def greeting(generation: Generation, addresses: Addresses, config: Path) -> Iter
         yield f'    -d \'{{"model": "{free}", "messages": [{{"role": "user", "content": "Hello!"}}]}}\''
     if generation.payments is not None:
         yield "\nWhoever has no key pays for the request. To see how:"
-        yield f"  {program()} pay --model {PAID_DEMO} 'Hello!'{option}"
+        node = generation.payments.lightning
+        wallet = " --dev" if node is not None and node.backend == "dev" else ""
+        yield f"  {program()} pay --model {PAID_DEMO}{wallet} 'Hello!'{option}"
     served = sorted({model.name for model in generation.models.values() if not model.open} - {PAID_DEMO})
     if served:
         yield f"\n{len(served)} models need a Tollway key. Make one:"
