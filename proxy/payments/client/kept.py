@@ -82,11 +82,13 @@ class KeptFile:
 
     def check(self) -> None:
         """That a payment could be kept; asked before anything is paid."""
-        if len(self.all()) >= ENTRIES_MAX:
-            raise PayError(
-                f"{self.path} has {ENTRIES_MAX} payments that bought nothing: 'tollway pay refund' them first."
-            )
-        self._write(self.all())
+        with self._locked():
+            entries = self.all()
+            if len(entries) >= ENTRIES_MAX:
+                raise PayError(
+                    f"{self.path} has {ENTRIES_MAX} payments that bought nothing: 'tollway pay refund' them first."
+                )
+            self._write(entries)
 
     def add(self, at_ms: int, **fields: Any) -> Kept:
         """Before it is sent."""

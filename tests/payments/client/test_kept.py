@@ -61,3 +61,9 @@ def test_a_damaged_file_is_left_alone(tmp_path: Path, damaged: str) -> None:
     with pytest.raises(PayError, match="damaged"):
         KeptFile(path).check()
     assert path.read_text() == damaged
+
+
+def test_the_first_payment_ever_finds_its_folder(tmp_path: Path) -> None:
+    """The check before it makes what is missing."""
+    KeptFile(tmp_path / "not" / "there" / "kept.json").check()
+    assert (tmp_path / "not" / "there" / "kept.json").stat().st_mode & 0o777 == 0o600
