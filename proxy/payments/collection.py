@@ -35,8 +35,12 @@ class Collector:
             raise unknown(lease.id)
 
     async def _settle(self, rail: Rail, lease: Lease, ask: Ask) -> Outcome:
-        outcome = await rail.settle(lease, ask)
-        await record(self._ledger, lease, outcome, self._log)
+        # Whatever is raised on the way, or cancelled: outside may have been asked.
+        outcome: Outcome = Doubtful("settling was cut off")
+        try:
+            outcome = await rail.settle(lease, ask)
+        finally:
+            outcome = await record(self._ledger, lease, outcome, self._log)
         return outcome
 
     async def finish(self) -> None:
@@ -45,11 +49,16 @@ class Collector:
             await asyncio.wait(self._tasks, timeout=FINISH_SECONDS_MAX)
 
 
-async def record(ledger: PaymentLedger, lease: Lease, outcome: Outcome, log: Any) -> None:
-    """Write an outcome into the ledger; durable when this returns."""
+async def record(ledger: PaymentLedger, lease: Lease, outcome: Outcome, log: Any) -> Outcome:
+    """Write an outcome into the ledger; durable when this returns. Gives it back, or Doubtful in its place where its
+    amounts cannot be true.
+    """
     try:
         if isinstance(outcome, Settled):
-            await ledger.payment_settled(lease, outcome.receipt)
+            try:
+                await ledger.payment_settled(lease, outcome.receipt)
+            except ValueError as error:
+                return await record(ledger, lease, Doubtful(f"an impossible receipt: {error}"), log)
             lease.settled, lease.receipt = True, outcome.receipt
         elif isinstance(outcome, Doubtful):
             await ledger.payment_unknown(lease, outcome.reason)
@@ -58,6 +67,7 @@ async def record(ledger: PaymentLedger, lease: Lease, outcome: Outcome, log: Any
             await ledger.payment_refused(lease, outcome.reason)
         else:
             await ledger.payment_freed(lease, outcome.reason)
+        return outcome
     except LeaseLost:
         log.error("payment_lease_lost", payment=lease.id, rail=lease.proof.rail, outcome=type(outcome).__name__)
         raise

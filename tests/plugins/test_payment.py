@@ -334,3 +334,22 @@ async def test_what_settles_late_is_kept_with_its_receipt(till: Till) -> None:
     assert (await till.paid()).reference == "0xabc"
     assert (await till.serve(till.request(PAID))).status == 200
     assert till.usdc.settled == ["nonce"]
+
+
+async def test_a_rail_that_breaks_leaves_the_payment_to_the_reconciler(till: Till, monkeypatch: Any) -> None:
+    """Outside may have been asked: 500, and never free to be asked for again before somebody knows."""
+
+    async def broken(*_: Any) -> Any:
+        raise RuntimeError("CANARY")
+
+    monkeypatch.setattr(till.usdc, "settle", broken)
+    response = await till.serve(till.request(PAID), Finish.FAILED)
+    assert (response.status, (await till.paid()).state) == (500, PaymentState.UNKNOWN)
+    assert till.calls == []
+
+
+async def test_an_impossible_receipt_is_a_doubt(till: Till) -> None:
+    """More fee than came in: nobody knows what that is."""
+    till.usdc.outcomes.append(Settled(Receipt(5000, fee=6000)))
+    response = await till.serve(till.request(PAID), Finish.REFUSED)
+    assert (response.status, (await till.paid()).state) == (503, PaymentState.UNKNOWN)
