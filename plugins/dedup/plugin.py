@@ -18,6 +18,7 @@ ON_LOOP_BYTES_MAX: Final = 256 << 10
 """Bodies larger than this are digested in a thread."""
 LEADERS_MAX: Final = 3
 """So many twins that fail are waited for, one after the other; then a request is served on its own."""
+REFUSED_RETRY_SECONDS: Final = 2
 
 
 class DedupSettings(PluginSettings):
@@ -127,8 +128,9 @@ async def _landed(flight: Flight, deadline: float) -> bool:
 
 def _under_way() -> Refusal:
     return Refusal(
-        "conflict",
+        "payment_under_way",
         "The same request with the same proof of payment is being answered right now. Wait for that answer.",
+        retry_after_seconds=REFUSED_RETRY_SECONDS,
     )
 
 

@@ -338,7 +338,8 @@ async def test_a_proofs_twin_is_409_while_the_first_runs_and_answered_after() ->
     bench = Bench()
     (first,) = await bench.twins(1, payment_proof="digest")
     refused = await bench.ask(payment_proof="digest")
-    assert (refused.status, b'"conflict"' in refused.body) == (409, True)
+    assert (refused.status, b'"payment_under_way"' in refused.body) == (409, True)
+    assert refused.headers["retry-after"] == "2"
     bench.upstream.gate.set()
     await first
     assert (await bench.ask(payment_proof="digest")).headers["x-dedup"] == "hit"
