@@ -24,6 +24,7 @@ from bench.upstream import ANSWER, NO_HEADERS
 from bench.wire import Endpoint, numbered
 from plugins.routing.selection import ranked
 from proxy.admission import capable
+from proxy.assembly import build_plugins
 from proxy.catalogue import Candidate, Model, Strategy
 from proxy.chain import compose
 from proxy.clock import SystemClock
@@ -31,7 +32,6 @@ from proxy.config.load import load_generation
 from proxy.config.schema import Generation
 from proxy.dialects import DIALECTS
 from proxy.exchange import Exchange, Finish, ListenerKind, Origin, Request, Response
-from proxy.gateway import build_plugins
 from proxy.headers import Headers
 from proxy.keys import KeyStore
 from proxy.ledger.api import Attempt, Hold, HoldRequest

@@ -20,11 +20,11 @@ from bench.figures import median
 from bench.process import free_port
 from bench.upstream import ANSWER, NO_HEADERS
 from bench.wire import Endpoint
+from proxy.assembly import build_plugins
 from proxy.chain import compose
 from proxy.clock import SystemClock
 from proxy.config.load import load_generation
 from proxy.exchange import Exchange, Finish, ListenerKind, Origin, Request, Response
-from proxy.gateway import build_plugins
 from proxy.headers import Headers
 from proxy.keys import KeyStore
 from proxy.ledger.payment_api import BalanceKind, NewBalance, Proof, Unit

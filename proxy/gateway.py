@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
-from fastapi.routing import APIRoute
-from pydantic import ValidationError
-
-from proxy import discovery
+from proxy.assembly import StartError, build_plugins, endpoints_of
 from proxy.byo import ByoStore
 from proxy.cap_windows import present
 from proxy.capture import CaptureTable
-from proxy.chain import ChainError, check, compose, compose_observers
+from proxy.chain import compose, compose_observers
 from proxy.clock import Clock, SystemClock
 from proxy.config.schema import Generation
 from proxy.connect_policy import CapturePolicy
 from proxy.driver import Driver, DriverLimits
 from proxy.endpoints import admin, bridge, credit, public
-from proxy.endpoints.bodies import body_bytes_max_of
 from proxy.endpoints.browsers import refuse_pages
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Finish, ListenerKind, Response
@@ -32,10 +27,9 @@ from proxy.ledger.schema import DATABASE_NAME
 from proxy.ledger.store import SqliteLedger
 from proxy.listeners.api import Arrival
 from proxy.listeners.mitm.engine import MitmEngine
-from proxy.operation_table import KnownPath, OperationTable
+from proxy.operation_table import OperationTable
 from proxy.operations import BY_NAME, LOCAL, PLAIN, WEBSOCKET, Operation, Target
-from proxy.paths import ID, is_endpoint
-from proxy.plugin import Next, Plugin
+from proxy.plugin import Next
 from proxy.prepaid import purses_of
 from proxy.reload import Reloader
 from proxy.secrets import same_secret
@@ -58,10 +52,6 @@ ADMIN_CLOSE_SECONDS: Final = 1.0
 BUILT_IN_DEMO: Final = "builtin:demo"
 
 
-class StartError(Exception):
-    """The gateway cannot start; the message says what to change."""
-
-
 @dataclass(slots=True)
 class Services:
     """What plugins are handed; see proxy.plugin.Services."""
@@ -77,43 +67,6 @@ class Services:
     byo: ByoStore
     generation: Generation
     rails: Rails | None = None
-
-
-def build_plugins(generation: Generation, services: Any) -> list[Plugin[Any]]:
-    """The configured plugins, in the file's order. Raises StartError."""
-    plugins: list[Plugin[Any]] = []
-    for name, settings in generation.chain:
-        try:
-            kind = discovery.find(name)
-            plugins.append(kind(kind.Settings.model_validate(settings), services))
-        except (discovery.UnknownPlugin, ValidationError) as error:
-            raise StartError(f"chain: plugin '{name}': {error}") from error
-    try:
-        check(plugins)
-    except ChainError as error:
-        raise StartError(f"chain: {error}") from error
-    return plugins
-
-
-def endpoints_of(plugins: Iterable[Plugin[Any]]) -> Iterator[KnownPath]:
-    """The paths of the plugins' own endpoints, as the operation table knows them. Raises StartError."""
-    methods: dict[str, set[str]] = {}
-    bodies: dict[str, int] = {}
-    for plugin in plugins:
-        router = plugin.router()
-        for route in router.routes if router is not None else ():
-            if not isinstance(route, APIRoute) or not is_endpoint(route.path):
-                path = getattr(route, "path", route)
-                raise StartError(
-                    f"plugin '{plugin.name}': its endpoint {path!r} is not a plain lower-case path, with {ID} in it "
-                    "once at most"
-                )
-            methods.setdefault(route.path, set()).update(route.methods or ())
-            bodies[route.path] = max(bodies.get(route.path, 0), body_bytes_max_of(route))
-    for path, answered in methods.items():
-        longest = bodies[path]
-        operation = LOCAL if longest == LOCAL.body_bytes_max else replace(LOCAL, body_bytes_max=longest)
-        yield KnownPath(path, operation, tuple(sorted(answered)))
 
 
 class Gateway:

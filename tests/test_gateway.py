@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from fastapi import APIRouter
 
+from proxy.assembly import StartError, build_plugins, endpoints_of
 from proxy.exchange import Request
-from proxy.gateway import Gateway, StartError, build_plugins, endpoints_of
+from proxy.gateway import Gateway
 from proxy.headers import Headers
 from proxy.listeners.api import Arrival
 from proxy.operation_table import OperationTable

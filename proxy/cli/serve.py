@@ -33,7 +33,7 @@ def serve(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> No
     except ConfigProblems as error:
         fail(str(error), EXIT_FINDINGS)
     from proxy import serving
-    from proxy.gateway import StartError
+    from proxy.assembly import StartError
     from proxy.listeners.mitm.engine import ListenError
 
     def started(running: Gateway) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from plugins.balance.plugin import BalancePlugin
 from plugins.payer_api.plugin import PayerApiPlugin
+from proxy.assembly import endpoints_of
 from proxy.config.schema import Generation
-from proxy.gateway import endpoints_of
 from proxy.payments.settings import L402, X402, Asset, Cashu, Mint
 from proxy.pricing.money import Nano
 from proxy.pricing.rates import Rates, parse_rate

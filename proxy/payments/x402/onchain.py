@@ -15,7 +15,7 @@ from proxy.payments.x402.outcomes import FACTORY, UNDEPLOYED, declined, outcome_
 from proxy.payments.x402.payload import Authorization
 from proxy.payments.x402.responses import INVALID_SIGNATURE
 from proxy.payments.x402.rpc import ANSWER_BYTES_MAX, JsonRpc, NodeError, NodeFailure
-from proxy.payments.x402.typed_data import SIGNATURE_BYTES, transfer_digest
+from proxy.payments.x402.typed_data import SIGNATURE_BYTES
 
 CALL_SECONDS_MAX: Final = 10.0
 """For one call to a node, within the `settle_seconds` of all of it."""
@@ -109,7 +109,7 @@ class OnChain:
             return declined(INVALID_SIGNATURE if plain else UNDEPLOYED)
         if signature.factory not in self._settings.factories:
             return declined(FACTORY)
-        question = wallets.is_valid_call(_digest(authorization), signature.inner)
+        question = wallets.is_valid_call(authorization.signed, signature.inner)
         calls = ((signature.factory, signature.factory_call), (authorization.payer, question))
         answers = wallets.results(await chain.read(wallets.MULTICALL, wallets.together(*calls)), len(calls))
         good, returned = answers[1]
@@ -120,21 +120,9 @@ class OnChain:
     @staticmethod
     async def _deployed_says(chain: Chain, authorization: Authorization, signature: bytes) -> bool:
         try:
-            question = wallets.is_valid_call(_digest(authorization), signature)
+            question = wallets.is_valid_call(authorization.signed, signature)
             return wallets.says_valid(await chain.read(authorization.payer, question))
         except NodeError as error:
             if not error.reverted:
                 raise
             return False
-
-
-def _digest(authorization: Authorization) -> bytes:
-    return transfer_digest(
-        authorization.asset,
-        payer=authorization.payer,
-        to=authorization.pay_to,
-        value=authorization.value,
-        valid_after=authorization.valid_after,
-        valid_before=authorization.valid_before,
-        nonce=authorization.nonce,
-    )

@@ -19,6 +19,7 @@ import orjson
 from proxy.dialects.json_scan import scan
 from proxy.errors import Refusal
 from proxy.payments.settings import Asset
+from proxy.payments.x402.typed_data import transfer_digest
 
 HEADER_CHARACTERS_MAX: Final = 16_384
 """An envelope of ours, echoed whole, and a wallet's long signature fit twice."""
@@ -77,6 +78,19 @@ class Authorization:
         is given, so that junk under somebody's nonce never stands in the way of its owner."""
         nonce = f"{self.asset.network}:{self.asset.address.lower()}:{self.payer.lower()}:{self.nonce.hex()}"
         return f"{nonce}:{_digest(self.given or self.signature)}" if self.contract else nonce
+
+    @property
+    def signed(self) -> bytes:
+        """The 32 bytes that its payer signed: every term of the transfer, and the token."""
+        return transfer_digest(
+            self.asset,
+            payer=self.payer,
+            to=self.pay_to,
+            value=self.value,
+            valid_after=self.valid_after,
+            valid_before=self.valid_before,
+            nonce=self.nonce,
+        )
 
     def json(self) -> bytes:
         """For `Proof.detail`; `parse` reads it again."""

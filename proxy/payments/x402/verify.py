@@ -137,16 +137,7 @@ def _check_accepted(accepted: Accepted, asset: Asset, to: str) -> None:
 
 def binding(authorization: Authorization, request_digest: str) -> str:
     """What a nonce is tied to at first sight: the request, and every term that was signed with it."""
-    terms = transfer_digest(
-        authorization.asset,
-        payer=authorization.payer,
-        to=authorization.pay_to,
-        value=authorization.value,
-        valid_after=authorization.valid_after,
-        valid_before=authorization.valid_before,
-        nonce=authorization.nonce,
-    )
-    return hashlib.sha256(request_digest.encode() + terms).hexdigest()
+    return hashlib.sha256(request_digest.encode() + authorization.signed).hexdigest()
 
 
 def _bad_signature(message: str) -> Refusal:
