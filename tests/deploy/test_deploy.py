@@ -119,6 +119,16 @@ def test_unit_drains_and_is_confined() -> None:
 
 # -- nginx
 
+WIDE_OFFERS = {
+    "lightning": {"backend": "dev", "development": True},
+    "x402": {
+        "pay_to": "0x" + "ab" * 20,
+        "facilitator": "https://facilitator.invalid",
+        "assets": [{"network": f"eip155:{number}", "address": "0x" + "cd" * 20} for number in range(1, 17)],
+    },
+}
+"""A 402 whose header fields are as long as they get."""
+
 
 @pytest.fixture
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
@@ -130,7 +140,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         "key_limit",
         "pricing",
     ]
-    config = {"chain": ["cors", "audit", *chain, "spend_caps", "routing", "metering"]}
+    links = ["cors", "audit", *chain, "challenge", "spend_caps", "payment", "routing", "metering"]
+    config = {"chain": links, "payments": WIDE_OFFERS}
     narrow = {**LIMITS, "ip": {"requests": {"per_minute": 3, "burst": 3, "burst_seconds": 60}}}
     with world(tmp_path_factory.mktemp("front"), config=config, policies={"limits": narrow}) as one:
         yield one
@@ -212,6 +223,15 @@ def test_nginx_streams_and_names_the_client(running: World, front: httpx.Client)
         claimed = {**headers, "x-forwarded-for": f"198.51.100.{number}"}
         statuses.append(front.post("/v1/chat/completions", json=HELLO, headers=claimed).status_code)
     assert statuses == [200, 200, 429, 429, 429]
+
+
+@pytest.mark.needs("nginx")
+def test_nginx_passes_the_offers_of_a_402_on(front: httpx.Client) -> None:
+    """Its header fields are longer than what nginx holds by default."""
+    answer = front.post("/v1/chat/completions", json=HELLO)
+    assert answer.status_code == 402
+    assert len(answer.headers["payment-required"]) > 4096
+    assert answer.headers["www-authenticate"].startswith("L402 ")
 
 
 @pytest.mark.needs("nginx")
