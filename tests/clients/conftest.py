@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
 
 from tests.peers.chain import NETWORK, Chain, chain
-from tests.support.paid import PaidWorld
+from tests.peers.mint import Mint, Wallet, mint, wallet
+from tests.support.paid import CHAT, PaidWorld, body
 from tests.support.paid_clients import shop_of
 from tests.support.world import World, world
+
+READY_SECONDS_MAX = 10.0
 
 
 @pytest.fixture(scope="session")
@@ -51,5 +55,33 @@ def shop(tmp_path_factory: pytest.TempPathFactory, base_chain: Chain) -> Iterato
         "development": True,
     }
     with shop_of(tmp_path_factory.mktemp("shop"), x402=x402) as selling:
+        yield selling
+        selling.world.gateway.cli("ledger", "audit")
+
+
+@pytest.fixture(scope="session")
+def ecash_mint() -> Iterator[Mint]:
+    """nutshell; a swap of up to ten notes costs a sat. For tests that need its program."""
+    with mint(fee_ppk=100) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def purse(ecash_mint: Mint) -> Iterator[Wallet]:
+    """nutshell's own wallet."""
+    with wallet(ecash_mint) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def taking(tmp_path_factory: pytest.TempPathFactory, ecash_mint: Mint) -> Iterator[PaidWorld]:
+    """A proxy that takes this mint's notes, once they are on offer."""
+    cashu = {"mints": [{"url": ecash_mint.url, "development": True}]}
+    with shop_of(tmp_path_factory.mktemp("ecash"), cashu=cashu) as selling:
+        deadline = time.monotonic() + READY_SECONDS_MAX
+        with selling.client() as client:
+            while "x-cashu" not in client.post(CHAT, json=body()).headers:
+                assert time.monotonic() < deadline, selling.world.gateway.log()
+                time.sleep(0.05)
         yield selling
         selling.world.gateway.cli("ledger", "audit")

@@ -2,50 +2,20 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.peers.mint import PROGRAM, Mint, Wallet, mint, wallet
+from tests.peers.mint import PROGRAM, Mint, Wallet
 from tests.support.paid import CHAT, PaidWorld, body
-from tests.support.paid_clients import TEXT, said, shop_of
+from tests.support.paid_clients import TEXT, said
 
 pytestmark = pytest.mark.needs(PROGRAM)
 
 PRICE = 21
 FEE = 1
 """In sats, of a swap of up to ten notes."""
-READY_SECONDS_MAX = 10.0
-
-
-@pytest.fixture(scope="module")
-def real() -> Iterator[Mint]:
-    with mint(fee_ppk=100) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def purse(real: Mint) -> Iterator[Wallet]:
-    """nutshell's own wallet."""
-    with wallet(real) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def taking(tmp_path_factory: pytest.TempPathFactory, real: Mint) -> Iterator[PaidWorld]:
-    """A proxy that takes this mint's notes."""
-    cashu = {"mints": [{"url": real.url, "development": True}]}
-    with shop_of(tmp_path_factory.mktemp("ecash"), cashu=cashu) as selling:
-        deadline = time.monotonic() + READY_SECONDS_MAX
-        with selling.client() as client:
-            while "x-cashu" not in client.post(CHAT, json=body()).headers:
-                assert time.monotonic() < deadline, selling.world.gateway.log()
-                time.sleep(0.05)
-        yield selling
-        selling.world.gateway.cli("ledger", "audit")
 
 
 def ask(taking: PaidWorld, token: str | None, text: str, **more: Any) -> httpx.Response:
@@ -54,12 +24,12 @@ def ask(taking: PaidWorld, token: str | None, text: str, **more: Any) -> httpx.R
 
 
 def test_a_wallet_pays_what_it_is_asked_for_and_receives_the_change(
-    taking: PaidWorld, real: Mint, purse: Wallet
+    taking: PaidWorld, ecash_mint: Mint, purse: Wallet
 ) -> None:
     """NUT-24 from end to end: the request in the 402, the token in the next request, the rest in the answer."""
     challenge = ask(taking, None, "by nutshell")
     asked = purse.read(challenge.headers["x-cashu"])
-    assert (asked["a"], asked["u"], asked["m"]) == (PRICE, "sat", [real.url])
+    assert (asked["a"], asked["u"], asked["m"]) == (PRICE, "sat", [ecash_mint.url])
     assert challenge.json()["cashu"]["price_sats"] == PRICE
     answer = ask(taking, purse.send(64), "by nutshell")
     assert (answer.status_code, said(answer.text)) == (200, TEXT)

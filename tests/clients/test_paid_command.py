@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.peers.chain import Chain
-from tests.peers.mint import PROGRAM, mint, wallet
+from tests.peers.mint import PROGRAM, Wallet
 from tests.support.gateway import ROOT, GatewayProcess
 from tests.support.paid import PaidWorld
-from tests.support.paid_clients import TEXT, shop_of
+from tests.support.paid_clients import TEXT
 
 VARIABLES = ("TOLLWAY_PAY_KEY", "TOLLWAY_PAY_CASHU", "TOLLWAY_PAY_BALANCE")
 SELLING = {"TOLLWAY_LIGHTNING": "dev", "TOLLWAY_DEVELOPMENT": "true"}
@@ -104,19 +104,16 @@ def test_what_bought_nothing_is_kept_and_refunded(shop: PaidWorld, tmp_path: Pat
 
 
 @pytest.mark.needs(PROGRAM)
-def test_ecash_pays_and_its_change_is_told(tmp_path: Path) -> None:
+def test_ecash_pays_and_its_change_is_told(taking: PaidWorld, purse: Wallet, tmp_path: Path) -> None:
     """A token of nutshell's wallet; the change is received by it."""
-    with mint() as real, wallet(real) as purse:
-        cashu = {"mints": [{"url": real.url, "development": True}]}
-        with shop_of(tmp_path / "shop", cashu=cashu) as shop:
-            arguments = ("--model", "gpt-4o", "--max-tokens", "50", "--json", "In ecash.")
-            token = purse.send(64)
-            ran = pay(*arguments, url=shop.url, folder=tmp_path, TOLLWAY_PAY_CASHU=token)
-            assert ran.returncode == 0, ran.stderr
-            told = json.loads(ran.stdout)
-            assert (told["answer"], told["rail"], told["change"]["sats"]) == (TEXT, "cashu", 64 - 1 - FLOOR)
-            assert purse.receive(told["change"]["token"]) == 64 - 1 - FLOOR - 1
-            assert token not in ran.stdout + ran.stderr
+    arguments = ("--model", "gpt-4o", "--max-tokens", "50", "--json", "In ecash.")
+    token = purse.send(64)
+    ran = pay(*arguments, url=taking.url, folder=tmp_path, TOLLWAY_PAY_CASHU=token)
+    assert ran.returncode == 0, ran.stderr
+    told = json.loads(ran.stdout)
+    assert (told["answer"], told["rail"], told["change"]["sats"]) == (TEXT, "cashu", 64 - 1 - FLOOR)
+    assert purse.receive(told["change"]["token"]) == 64 - 1 - FLOOR - 1
+    assert token not in ran.stdout + ran.stderr
 
 
 @pytest.fixture(scope="module")

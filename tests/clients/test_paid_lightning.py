@@ -14,6 +14,7 @@ from tests.support.paid import CHAT, PaidWorld, body, offered
 from tests.support.paid_clients import DEAR, TEXT, node, said, shop_of
 
 FLOOR = 21
+HELLO = [{"role": "user", "content": "Say hello."}]
 
 
 def by_alby(shop: PaidWorld, client: str, asked: dict[str, Any], **environment: str) -> dict[str, Any]:
@@ -22,45 +23,31 @@ def by_alby(shop: PaidWorld, client: str, asked: dict[str, Any], **environment: 
 
 
 @pytest.mark.needs("node")
-@pytest.mark.parametrize("client", ["fetchWithL402", "fetch402"])
-def test_alby_pays_and_is_answered(shop: PaidWorld, client: str) -> None:
-    """402, one invoice paid, 200."""
+@pytest.mark.parametrize(("client", "stream"), [("fetchWithL402", False), ("fetch402", True)])
+def test_alby_pays_and_is_answered(shop: PaidWorld, client: str, stream: bool) -> None:
+    """402, one invoice paid, 200; a stream to its regular end."""
     calls = len(shop.world.provider.requests)
-    told = by_alby(shop, client, body(f"by {client}"))
+    told = by_alby(shop, client, body(f"by {client}", stream=stream))
     assert (told["status"], said(told["body"])) == (200, TEXT)
     assert (told["payment"]["amountSat"], len(told["invoices"])) == (FLOOR, 1)
     assert len(shop.world.provider.requests) == calls + 1
     assert told["headers"]["cache-control"] == "no-store"
+    assert told["headers"]["content-type"].startswith("text/event-stream") is stream
 
 
 @pytest.mark.needs("node")
-def test_alby_pays_for_a_stream(shop: PaidWorld) -> None:
-    """To its regular end."""
-    told = by_alby(shop, "fetch402", body("streamed to Alby", stream=True))
-    assert (told["status"], said(told["body"])) == (200, TEXT)
-    assert told["headers"]["content-type"].startswith("text/event-stream")
-
-
-@pytest.mark.needs("node")
-def test_alby_shows_a_payment_again_and_gets_the_same_answer(shop: PaidWorld) -> None:
-    """Nothing is paid, and the provider is not asked, a second time."""
+def test_alby_shows_a_payment_again(shop: PaidWorld) -> None:
+    """The same request gets the same answer, another one is told why it does not; nothing is paid a second time."""
     asked = body("twice by Alby")
     first = by_alby(shop, "fetch402", asked)
-    calls = len(shop.world.provider.requests)
-    again = by_alby(shop, "fetch402", asked, CREDENTIALS=json.dumps(first["payment"]["credentials"]))
+    kept, calls = json.dumps(first["payment"]["credentials"]), len(shop.world.provider.requests)
+    again = by_alby(shop, "fetch402", asked, CREDENTIALS=kept)
     assert (again["status"], again["body"], again["invoices"]) == (200, first["body"], [])
     assert again["headers"]["x-dedup"] == "hit"
-    assert len(shop.world.provider.requests) == calls
-
-
-@pytest.mark.needs("node")
-def test_alby_is_told_why_a_payment_is_no_good_for_another_request(shop: PaidWorld) -> None:
-    """In the OpenAI envelope; the wallet is not asked to pay again."""
-    first = by_alby(shop, "fetch402", body("small"))
-    kept = json.dumps(first["payment"]["credentials"])
-    other = by_alby(shop, "fetch402", body("small", max_tokens=51), CREDENTIALS=kept)
+    other = by_alby(shop, "fetch402", body("twice by Alby", max_tokens=51), CREDENTIALS=kept)
     assert (other["status"], other["invoices"]) == (401, [])
     assert json.loads(other["body"])["error"]["code"] == "invalid_payment"
+    assert len(shop.world.provider.requests) == calls
 
 
 class DevelopmentWallet(WalletBase):
@@ -107,6 +94,24 @@ def test_l402_requests_pays_for_a_stream(shop: PaidWorld) -> None:
     client, _ = by_l402_requests(shop)
     answer = client.post(shop.url + CHAT, json=body("streamed by l402-requests", stream=True))
     assert (answer.status_code, said(answer.text)) == (200, TEXT)
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "found"),
+    [
+        ("/v1/embeddings", {"model": "text-embedding-3-small", "input": ["one", "two"]}, "embedding"),
+        ("/v1/messages", {"model": "claude-sonnet", "max_tokens": 50, "messages": HELLO}, TEXT),
+        ("/v1/responses", {"model": "gpt-5", "max_output_tokens": 50, "input": "Say hello."}, TEXT),
+        ("/v1/chat/completions/gpt-4o", {"messages": HELLO, "max_tokens": 50}, TEXT),
+    ],
+    ids=["embeddings", "messages", "responses", "model_in_the_path"],
+)
+def test_every_format_is_sold(shop: PaidWorld, path: str, asked: dict[str, Any], found: str) -> None:
+    """The price of each is asked and paid in the same way."""
+    client, wallet = by_l402_requests(shop)
+    answer = client.post(shop.url + path, json=asked)
+    assert (answer.status_code, len(wallet.paid)) == (200, 1), answer.text
+    assert found in answer.text
 
 
 def test_what_is_over_the_budget_of_l402_requests_is_not_paid(shop: PaidWorld) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from eth_account.signers.local import LocalAccount
 from x402 import x402Client
 from x402.http import decode_payment_response_header
 from x402.http.clients import x402HttpxClient
@@ -75,10 +76,12 @@ class WatchedTransport(httpx.AsyncHTTPTransport):
         return answer
 
 
-def python_client(chain: Chain, wire: Wire | None = None, spend: dict[str, str] | None = None) -> httpx.AsyncClient:
+def python_client(
+    payer: LocalAccount, wire: Wire | None = None, spend: dict[str, str] | None = None
+) -> httpx.AsyncClient:
     """The SDK's, with the payer's key."""
     client = x402Client()
-    register_exact_evm_client(client, EthAccountSigner(chain.payer))
+    register_exact_evm_client(client, EthAccountSigner(payer))
     if spend is not None:
         client.set_spend_controls(spend)
     if wire is None:
@@ -87,7 +90,12 @@ def python_client(chain: Chain, wire: Wire | None = None, spend: dict[str, str] 
 
 
 @pytest.mark.needs("node")
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize(
+    ("seller", "stream"),
+    [("shop", False), ("shop", True), ("facilitated", False)],
+    indirect=["seller"],
+    ids=["shop", "shop-streamed", "facilitated"],
+)
 def test_the_node_sdk_pays_exactly_the_price(seller: PaidWorld, base_chain: Chain, stream: bool) -> None:
     """With viem's account: 402, one signature, settled, 200. The payee has it, the receipt names the transaction."""
     asked = body(f"by @x402/fetch, streamed: {stream}", max_tokens=2000, stream=stream)
@@ -111,7 +119,7 @@ async def test_the_python_sdk_pays_exactly_the_price(seller: PaidWorld, base_cha
     """By its httpx client; what it signed is worth nothing a second time for another request."""
     asked = body("by x402's httpx client")
     price, before, wire = price_of(seller, asked), balance(base_chain), Wire()
-    async with python_client(base_chain, wire) as http:
+    async with python_client(base_chain.payer, wire) as http:
         answer = await http.post(seller.url + CHAT, json=asked)
     assert (answer.status_code, said(answer.text)) == (200, TEXT)
     assert (price, balance(base_chain) - before) == (USD_MIN, price)
@@ -134,7 +142,7 @@ async def test_the_python_sdk_pays_exactly_the_price(seller: PaidWorld, base_cha
 async def test_the_python_sdk_reads_a_paid_stream(seller: PaidWorld, base_chain: Chain) -> None:
     """As it comes."""
     asked = body("streamed by x402's httpx client", stream=True)
-    async with python_client(base_chain) as http, http.stream("POST", seller.url + CHAT, json=asked) as answer:
+    async with python_client(base_chain.payer) as http, http.stream("POST", seller.url + CHAT, json=asked) as answer:
         text = "".join([piece async for piece in answer.aiter_text()])
     assert (answer.status_code, said(text)) == (200, TEXT)
 
@@ -144,7 +152,7 @@ async def test_a_client_of_version_1_pays(seller: PaidWorld, base_chain: Chain) 
     asked = body("by version 1")
     price, before = price_of(seller, asked), balance(base_chain)
     wire = Wire(first=True)
-    async with python_client(base_chain, wire) as http:
+    async with python_client(base_chain.payer, wire) as http:
         answer = await http.post(seller.url + CHAT, json=asked)
     assert (answer.status_code, said(answer.text)) == (200, TEXT)
     shown = json.loads(base64.b64decode(wire.sent[-1]["x-payment"]))
@@ -161,7 +169,7 @@ async def test_stock_clients_sign_for_a_dollar_at_most(shop: PaidWorld, base_cha
     ran = run_node("pay-x402.mjs", shop.url + CHAT, asked, EVM_KEY=key_of(base_chain))
     assert ran.returncode != 0
     assert "spend" in ran.stderr.lower(), ran.stderr
-    async with python_client(base_chain) as http:
+    async with python_client(base_chain.payer) as http:
         with pytest.raises(PaymentError, match=r"max_amount_per_payment \(\$1"):
             await http.post(shop.url + CHAT, json=asked)
     assert balance(base_chain) == before
@@ -171,18 +179,18 @@ async def test_the_python_sdk_pays_more_where_it_is_told_to(shop: PaidWorld, bas
     """By the very call that docs/x402.md names."""
     asked = body("dear, allowed", model=DEAR)
     price, before = price_of(shop, asked), balance(base_chain)
-    async with python_client(base_chain, spend={"max_amount_per_payment": "$5"}) as http:
+    async with python_client(base_chain.payer, spend={"max_amount_per_payment": "$5"}) as http:
         answer = await http.post(shop.url + CHAT, json=asked)
     assert (answer.status_code, balance(base_chain) - before) == (200, price), answer.text
 
 
-@pytest.mark.needs("node")
-def test_a_payer_without_dollars_is_told_so(seller: PaidWorld, base_chain: Chain) -> None:
-    """402 with the reason, nobody called, nothing taken."""
+async def test_a_payer_without_dollars_is_told_so(seller: PaidWorld, base_chain: Chain) -> None:
+    """402 with the reason and a fresh offer; nobody is called, nothing taken."""
     calls, before = len(seller.world.provider.requests), balance(base_chain)
-    told = node("pay-x402.mjs", seller.url + CHAT, body("poor"), EVM_KEY="0x" + "77" * 32)
-    error = json.loads(told["body"])["error"]
-    assert (told["status"], error["code"]) == (402, "x402_settlement_failed")
+    async with python_client(base_chain.other) as http:
+        answer = await http.post(seller.url + CHAT, json=body("poor"))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (402, "x402_settlement_failed")
+    assert "payment-required" in answer.headers
     assert (len(seller.world.provider.requests), balance(base_chain)) == (calls, before)
 
 
