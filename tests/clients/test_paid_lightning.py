@@ -11,7 +11,7 @@ from l402_requests.exceptions import BudgetExceededError
 
 from tests.peers.paywall import wallet_server
 from tests.support.paid import CHAT, PaidWorld, body, offered
-from tests.support.paid_clients import DEAR, TEXT, node, said, shop_of
+from tests.support.paid_clients import DEAR, LANE, TEXT, node, said, shop_of
 
 FLOOR = 21
 HELLO = [{"role": "user", "content": "Say hello."}]
@@ -112,6 +112,19 @@ def test_every_format_is_sold(shop: PaidWorld, path: str, asked: dict[str, Any],
     answer = client.post(shop.url + path, json=asked)
     assert (answer.status_code, len(wallet.paid)) == (200, 1), answer.text
     assert found in answer.text
+
+
+def test_auto_is_sold_as_the_lane_that_it_stands_for(shop: PaidWorld) -> None:
+    """The 402 names it; a client that asks for `auto` again and one that took the hint are both served."""
+    with shop.client() as client:
+        for paid_model in ("auto", LANE):
+            challenge = client.post(CHAT, json=body(f"auto, then {paid_model}", model="auto"))
+            assert challenge.headers["x-route-model"] == challenge.json()["model"] == LANE
+            paid = {"authorization": shop.l402(challenge)}
+            answer = client.post(CHAT, json=body(f"auto, then {paid_model}", model=paid_model), headers=paid)
+            assert (answer.status_code, said(answer.text)) == (200, TEXT)
+        estimate = client.post("/v1/estimate-cost", json={"messages": HELLO, "max_tokens": 50}).json()
+        assert (estimate["model"], estimate["costSats"]) == (LANE, FLOOR)
 
 
 def test_what_is_over_the_budget_of_l402_requests_is_not_paid(shop: PaidWorld) -> None:

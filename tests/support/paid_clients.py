@@ -21,6 +21,8 @@ TEXT: Final = Behaviour().text
 """What the provider answers."""
 DEAR: Final = "dear"
 """A model whose least request costs more than a dollar."""
+LANE: Final = "best"
+"""What `auto` stands for."""
 SOLD: Final[dict[str, Any]] = {
     **MODELS,
     DEAR: {
@@ -30,6 +32,7 @@ SOLD: Final[dict[str, Any]] = {
         "output_max": 16_384,
         "encoding": "o200k_base",
     },
+    LANE: {"lane": ["gpt-4o", "gpt-5"], "aliases": ["auto"], "price": GPT_4O_PRICE},
 }
 USD_PER_BTC: Final = 68_000
 """As shipped where the node is the development one."""
