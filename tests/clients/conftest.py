@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
 
 from tests.peers.chain import NETWORK, Chain, chain
 from tests.peers.mint import Mint, Wallet, mint, wallet
@@ -45,16 +48,20 @@ def base_chain() -> Iterator[Chain]:
         yield running
 
 
-@pytest.fixture(scope="session")
-def shop(tmp_path_factory: pytest.TempPathFactory, base_chain: Chain) -> Iterator[PaidWorld]:
-    """Lightning, balances, and x402 settled by the proxy itself; its books are proved at the end."""
-    x402 = {
-        "pay_to": base_chain.pay_to,
-        "rpc": {NETWORK: base_chain.url},
-        "signer_key": "0x" + base_chain.signer.key.hex(),
+def settled_by(chain: Chain, signer: LocalAccount) -> dict[str, Any]:
+    """x402, settled by the proxy itself with gas of this account: one account for each proxy."""
+    return {
+        "pay_to": chain.pay_to,
+        "rpc": {NETWORK: chain.url},
+        "signer_key": "0x" + signer.key.hex(),
         "development": True,
     }
-    with shop_of(tmp_path_factory.mktemp("shop"), x402=x402) as selling:
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory, base_chain: Chain) -> Iterator[PaidWorld]:
+    """Lightning, balances, and x402; its books are proved at the end."""
+    with shop_of(tmp_path_factory.mktemp("shop"), x402=settled_by(base_chain, base_chain.signer)) as selling:
         yield selling
         selling.world.gateway.cli("ledger", "audit")
 
@@ -74,10 +81,12 @@ def purse(ecash_mint: Mint) -> Iterator[Wallet]:
 
 
 @pytest.fixture(scope="session")
-def taking(tmp_path_factory: pytest.TempPathFactory, ecash_mint: Mint) -> Iterator[PaidWorld]:
-    """A proxy that takes this mint's notes, once they are on offer."""
+def market(tmp_path_factory: pytest.TempPathFactory, base_chain: Chain, ecash_mint: Mint) -> Iterator[PaidWorld]:
+    """A proxy on every rail at once, ecash among them."""
+    signer = Account.from_key("0x" + "33" * 32)
+    base_chain.call("anvil_setBalance", signer.address, hex(10**18))
     cashu = {"mints": [{"url": ecash_mint.url, "development": True}]}
-    with shop_of(tmp_path_factory.mktemp("ecash"), cashu=cashu) as selling:
+    with shop_of(tmp_path_factory.mktemp("market"), cashu=cashu, x402=settled_by(base_chain, signer)) as selling:
         deadline = time.monotonic() + READY_SECONDS_MAX
         with selling.client() as client:
             while "x-cashu" not in client.post(CHAT, json=body()).headers:

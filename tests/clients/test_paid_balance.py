@@ -153,6 +153,21 @@ def test_the_sdks_exceptions_say_what_to_do(shop: PaidWorld, token: str, opened:
     assert (status(shop, token)["sats"], status(shop, token)["requests"]) == (1000, 0)
 
 
+def test_an_sdk_with_a_dummy_key_is_told_the_price(shop: PaidWorld, opened: ExitStack) -> None:
+    """Its exception carries the offers: an agent can go on from there."""
+    with pytest.raises(openai.APIStatusError) as told:
+        openai_sdk(opened, shop, "unused").chat.completions.create(model="gpt-4o", messages=HELLO, max_tokens=50)
+    assert told.value.status_code == 402
+    assert told.value.body == "Payment Required"
+    assert told.value.response.json()["invoice"].startswith("lnbcrt")
+    assert told.value.response.headers["www-authenticate"].startswith("L402 ")
+    with pytest.raises(anthropic.APIStatusError) as theirs:
+        anthropic_sdk(opened, shop, api_key="unused").messages.create(
+            model="claude-sonnet", max_tokens=50, messages=HELLO
+        )
+    assert (theirs.value.status_code, theirs.value.response.json()["price"]) == (402, FLOOR)
+
+
 def test_a_balance_is_bought_by_invoice_and_topped_up(shop: PaidWorld) -> None:
     """Polling wants the secret: the hash alone, which every node on the way knows, gets nobody the token."""
     told = balance(shop, {"sats": 300}).json()

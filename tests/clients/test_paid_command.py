@@ -104,11 +104,11 @@ def test_what_bought_nothing_is_kept_and_refunded(shop: PaidWorld, tmp_path: Pat
 
 
 @pytest.mark.needs(PROGRAM)
-def test_ecash_pays_and_its_change_is_told(taking: PaidWorld, purse: Wallet, tmp_path: Path) -> None:
+def test_ecash_pays_and_its_change_is_told(market: PaidWorld, purse: Wallet, tmp_path: Path) -> None:
     """A token of nutshell's wallet; the change is received by it."""
     arguments = ("--model", "gpt-4o", "--max-tokens", "50", "--json", "In ecash.")
     token = purse.send(64)
-    ran = pay(*arguments, url=taking.url, folder=tmp_path, TOLLWAY_PAY_CASHU=token)
+    ran = pay(*arguments, url=market.url, folder=tmp_path, TOLLWAY_PAY_CASHU=token)
     assert ran.returncode == 0, ran.stderr
     told = json.loads(ran.stdout)
     assert (told["answer"], told["rail"], told["change"]["sats"]) == (TEXT, "cashu", 64 - 1 - FLOOR)
