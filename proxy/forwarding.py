@@ -59,6 +59,8 @@ def upstream_headers(exchange: Exchange, upstream: Upstream) -> Headers:
 def _scoped(exchange: Exchange, chosen: str) -> str:
     """An idempotency key of one caller's own: two callers who chose the same must not share a provider's answer."""
     caller = exchange.identity.key_id if exchange.identity is not None else ""
+    if exchange.payment_proof is not None:
+        caller = exchange.payment_proof  # Who pays for each request is known by the payment alone.
     return hashlib.sha256(f"{caller}\0{chosen}".encode()).hexdigest()
 
 

@@ -160,6 +160,19 @@ async def test_idempotency_key_is_the_callers_own() -> None:
     assert "order-7" not in sent
 
 
+async def test_idempotency_key_of_payers_is_the_payments_own() -> None:
+    """All who pay for each request are one caller to policies: none of them gets what another has paid for."""
+    sent = []
+    for proof in ("a" * 64, "a" * 64, "b" * 64):
+        end, client = terminal(Answer(200, JSON))
+        seen = ready(headers={"idempotency-key": "order-7"})
+        seen.identity, seen.payment_proof = identity(key_id="payer"), proof
+        await end(seen)
+        sent.append(client.sent[0]["headers"]["idempotency-key"])
+    assert sent[0] == sent[1] != sent[2]
+    assert not {"order-7", "a" * 64} & set(sent)
+
+
 async def test_options_on_a_priced_path_calls_nobody() -> None:
     """Without a plugin that answers preflights it is 405."""
     end, client = terminal(Answer(200, JSON))

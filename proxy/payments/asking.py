@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from proxy.client_addresses import key_of
+from proxy.client_addresses import key_of, parse
 from proxy.exchange import Exchange
 from proxy.payments.api import Ask, Price
 from proxy.payments.settings import Payments
@@ -24,7 +24,7 @@ def ask_of(exchange: Exchange, price: Price, settings: Payments, now_ms: int) ->
         stream=call.stream,
         price=price,
         request_digest=request_digest(request.method, request.path, call.body),
-        client=key_of(exchange.client_address),
+        client=key_of(exchange.client_address or parse(exchange.origin.peer)),
         now_ms=now_ms,
         request_id=exchange.request_id,
         body_digest=hashlib.sha256(call.body).hexdigest(),
