@@ -26,7 +26,8 @@ _SECRET_NAMES: Final = frozenset({
     "authorization", "proxy_authorization", "x_api_key", "api_key", "apikey", "key", "keys", "access_key",
     "secret_key", "private_key", "token", "bearer", "credential", "credentials", "secret", "secrets", "password",
     "passwords", "passwd", "passphrase", "cookie", "set_cookie", "preimage", "r_preimage", "macaroon", "signature",
-    "sig", "x_payment", "x_cashu", "proof", "proofs", "seed", "mnemonic", "userinfo",
+    "sig", "x_payment", "x_cashu", "x_cashu_change", "proof", "proofs", "seed", "mnemonic", "userinfo", "rune",
+    "signer_key", "blinding", "claim", "ecash", "rpc", "rpc_url", "connection_uri", "facilitator_headers",
 })  # fmt: skip
 _SECRET_ENDINGS: Final = (
     "_secret", "_password", "_token", "_api_key", "_private_key", "_secret_key", "_access_key", "_preimage",

@@ -18,6 +18,8 @@ CREDENTIALS: Final = re.compile(
     | \b cashu[AB][A-Za-z0-9_\-+/=]{10,}
     | \b (?:AgE|MDAx)[A-Za-z0-9_\-+/=]{16,}(?::[0-9a-fA-F]+)?   # macaroons, versions 2 and 1, with a preimage
     | \b eyJ[A-Za-z0-9_\-+/=]{12,}(?:\.[A-Za-z0-9_\-]*){0,2}    # JWT; base64 of JSON, as in x402 headers
+    | \b (?:eyA|ewo|ew0|ewk)[A-Za-z0-9_\-+/=]{20,}              # the same of JSON that begins with a space
+    | (?<=/v[23]/)[A-Za-z0-9_\-]{24,}                           # the key in a JSON-RPC provider's URL
     | \b (?:0x)?[0-9a-fA-F]{128,}\b                             # signatures
     """,
     re.DOTALL | re.VERBOSE,
@@ -32,7 +34,7 @@ USERINFO: Final = re.compile(r"(?<=://)[^\s/@'\"]{1,512}@")
 _CREDENTIAL_WORDS: Final = (
     r"proxy[-_]authorization|authorization|x[-_]api[-_]key|api[-_]?key|x[-_]payment|payment[-_]signature|x[-_]cashu|"
     r"set[-_]cookie|cookie|secret[-_]access[-_]key|client[-_]secret|secret|password|passwd|token|preimage|macaroon|"
-    r"signature|private[-_]key|credentials?|mnemonic|(?<=[?&])key"
+    r"signature|(?:private|signer)[-_]key|credentials?|mnemonic|rune|(?<=[?&])key"
 )
 SECRET_FIELDS: Final = re.compile(
     rf"((?:\b|_)(?:{_CREDENTIAL_WORDS})"

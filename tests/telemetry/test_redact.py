@@ -39,6 +39,8 @@ CREDENTIALS = [
     f"{MACAROON}:{HEX64}",
     "MDAxN2xvY2F0aW9uIGxsbTQwMi5haQowMDJkaWRlbnRpZmllciA",
     "0x" + HEX64 + HEX64 + "1b",
+    base64.b64encode(json.dumps({"x402Version": 2, "payload": {"signature": HEX64}}, indent=2).encode()).decode(),
+    base64.b64encode(b'{ "challenge": {"id": "' + HEX64.encode() + b'"}}').decode(),
     "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIAbCdEf\n-----END EC PRIVATE KEY-----",
 ]
 SURROUNDINGS = [
@@ -106,6 +108,11 @@ def test_credential_deep_in_a_structure_is_redacted(secret: str) -> None:
         'client_secret\\": \\"CANARYopaque\\"',
         "refresh_token: CANARYopaque",
         "bearer CANARYopaque",
+        "rune: CANARYopaque==",
+        "{'signer_key': '0xCANARYopaque'}",
+        "nostr+walletconnect://ab?relay=wss%3A%2F%2Fr&secret=CANARYopaque",
+        "https://base-mainnet.example/v2/CANARYopaque0123456789abcdef",
+        "https://mainnet.example/v3/CANARYopaque0123456789abcdef failed",
     ],
 )
 def test_value_beside_a_secret_name_in_text_is_redacted(text: str) -> None:
@@ -140,7 +147,8 @@ def test_content_within_text_is_redacted(text: str) -> None:
     [
         "authorization", "Authorization", "x-api-key", "api_key", "key", "token", "password", "preimage", "macaroon",
         "signature", "payment-signature", "client_secret", "proxy_credential", "set-cookie", "prompt", "content",
-        "messages", "input", "body", "response_body", "text", "x-goog-api-key",
+        "messages", "input", "body", "response_body", "text", "x-goog-api-key", "rune", "signer_key", "rpc", "X-Cashu",
+        "X-Cashu-Change", "x-payment", "poll_secret", "blinding", "claim", "ecash", "grpc-metadata-macaroon",
     ],
 )  # fmt: skip
 def test_field_with_a_telling_name_loses_its_value(name: str) -> None:
