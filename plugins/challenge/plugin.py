@@ -19,6 +19,7 @@ from proxy.plugin import Next, Plugin, PluginSettings, Services, Stage
 if TYPE_CHECKING:
     from proxy.payments.rails import Rails
 
+NO_STORE: Final = "no-store"
 SATS: Final = 1000
 """msat in one satoshi: invoices are for whole ones."""
 
@@ -27,8 +28,8 @@ class ChallengePlugin(Plugin[PluginSettings]):
     """Establishes `ask` and `tender` for payers.
 
     Nothing is taken here and nobody outside is asked for money: what can be seen of a payment by itself is seen, and
-    what is wrong with it is said in its rail's own words. Stands before `spend_caps`, which leases the payment with
-    the hold, and `payment`, which takes it.
+    what is wrong with it is said in its rail's own words. No answer to a payer may be kept by a cache on the way.
+    Stands before `spend_caps`, which leases the payment with the hold, and `payment`, which takes it.
     """
 
     name = "challenge"
@@ -46,6 +47,15 @@ class ChallengePlugin(Plugin[PluginSettings]):
             return await call_next(exchange)
         if rails is None:
             raise Refusal("invalid_api_key", "This proxy takes no payments: send a key of its operator's.")
+        try:
+            response = await self._paid(exchange, rails, call, call_next)
+        except Refusal as refusal:
+            refusal.headers["cache-control"] = NO_STORE
+            raise
+        response.headers["cache-control"] = NO_STORE
+        return response
+
+    async def _paid(self, exchange: Exchange, rails: Rails, call: Call, call_next: Next) -> Response:
         exchange.ask = ask = await self._ask(exchange, rails, call)
         if exchange.presented is None:
             return await self._challenge(exchange, rails, ask)

@@ -13,7 +13,7 @@ from proxy.exchange import Exchange, ListenerKind, Response
 from proxy.identities import Identity, IdentityKind
 from proxy.operations import Target
 from proxy.payments.api import Credential
-from proxy.payments.credentials import presented
+from proxy.payments.credentials import BALANCE_PREFIX, presented
 from proxy.payments.settings import Payments
 from proxy.plugin import Next, Plugin, PluginSettings, Services, Stage
 from proxy.policy.callers import tier_of
@@ -69,6 +69,8 @@ class IdentityPlugin(Plugin[IdentitySettings]):
         if origin.proxy_credential is not None and origin.proxy_credential.startswith(self._prefix):
             ours.append(origin.proxy_credential)
         captured = origin.captured_host is not None
+        if captured and payments is not None:
+            _keep_balances(exchange)
         exchange.our_credentials = tuple(ours) + (self._astray(exchange) if captured else ())
         if ours:
             if any(other != ours[0] for other in ours):
@@ -166,6 +168,15 @@ class IdentityPlugin(Plugin[IdentitySettings]):
             "invalid_api_key",
             f"{problem} Send 'Authorization: Bearer {self._prefix}<32 hex digits>'; "
             "the operator makes one with 'tollway keys create'.",
+        )
+
+
+def _keep_balances(exchange: Exchange) -> None:
+    """A prepaid balance is its holder's money with us: no provider gets to see its token. Raises Refusal."""
+    if any(token_of(value).startswith(BALANCE_PREFIX) for value in exchange.request.headers.values()):
+        raise Refusal(
+            "payment_not_accepted",
+            "A prepaid balance pays at this proxy's own address, as base_url, and not at a provider's.",
         )
 
 

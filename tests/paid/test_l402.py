@@ -19,6 +19,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PaidWorld]:
 
 def test_a_request_without_a_key_is_offered_every_rail(shop: PaidWorld) -> None:
     """The seed's body, the L402 line first, nothing cached, nobody called."""
+    shop.world.provider.reset()
     with shop.client() as client:
         answer = client.post(CHAT, json=body())
     assert answer.status_code == 402

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,9 +16,11 @@ from proxy.exchange import ListenerKind
 from proxy.forwarding import own_headers
 from proxy.identities import IdentityKind
 from proxy.operations import MODELS, PLAIN, UNMETERED
+from proxy.payments.settings import Payments
 from tests.support.fakes import KEY, Rest, exchange, generation, origin
 
 OTHER = "lld_" + "f" * 32
+BALANCE = "bal_" + "b" * 43
 CAPTURED = CapturedHost("api.openai.com", "openai", ("authorization",), ())
 AZURE = CapturedHost("*.openai.azure.com", "azure", ("api-key",), ())
 AT_CAPTURE = origin(listener="capture", kind=ListenerKind.REGULAR, captured_host="api.openai.com", captured_port=443)
@@ -119,6 +122,20 @@ async def test_captured_proxy_key_beside_own_provider_key_is_bring_your_own() ->
     await plugin()(seen, Rest())
     assert seen.identity is not None
     assert (seen.identity.kind, seen.identity.provider_credential) == (IdentityKind.KEY, True)
+
+
+@pytest.mark.parametrize("headers", [{"authorization": f"Bearer {BALANCE}"}, {"x-whatever": BALANCE}])
+async def test_captured_balance_is_kept_from_providers(headers: dict[str, str]) -> None:
+    """It is money with us, and no key of theirs; where nothing is sold, it is a stranger's word like any other."""
+    under = replace(generation(default_team="default"), payments=Payments())
+    with pytest.raises(Refusal) as refused:
+        await plugin()(exchange(at=AT_CAPTURE, captured=CAPTURED, headers=headers, under=under), Rest())
+    assert refused.value.code == "payment_not_accepted"
+    assert BALANCE not in refused.value.message
+    own = {"authorization": "Bearer sk-own", **headers}
+    await plugin()(
+        exchange(at=AT_CAPTURE, captured=CAPTURED, headers=own, under=generation(default_team="default")), Rest()
+    )
 
 
 @pytest.mark.parametrize("operation", [UNMETERED, MODELS])

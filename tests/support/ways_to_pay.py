@@ -41,6 +41,8 @@ REFUND: Final = "/v1/payments/refund"
 BALANCE: Final = "/v1/balance"
 FEE_SATS: Final = 1
 """That the mint keeps of a swap of up to ten notes."""
+VALID_SECONDS: Final = 600
+"""So long an authorization is good."""
 READY_SECONDS_MAX: Final = 10.0
 NAMES: Final = ("l402", "mpp", "x402", "cashu", "balance")
 EVERY_WAY: Final = [pytest.param(name, marks=pytest.mark.needs(PROGRAM) if name == "cashu" else ()) for name in NAMES]
@@ -168,6 +170,11 @@ class X402(Way):
         """Who is paid."""
         return PAY_TO
 
+    @property
+    def now(self) -> int:
+        """In seconds, by the clock that is ahead: ours, or the chain's."""
+        return int(time.time())
+
     def settings(self) -> dict[str, Any]:
         return {"x402": {"pay_to": self.pay_to, "facilitator": self.counterparts.trusting.url, "development": True}}
 
@@ -177,7 +184,7 @@ class X402(Way):
         amount = int(required["accepts"][0]["amount"])
         payload = Payload(
             value=amount, to=self.pay_to, payer=self.payer.address, signer=self.payer, nonce=os.urandom(32),
-            valid_before=int(time.time()) + 3600,
+            valid_before=self.now + VALID_SECONDS,
         )  # fmt: skip
         key = f"{NETWORK}:{payload.asset.address.lower()}:{payload.payer.lower()}:{payload.nonce.hex()}"
         claim = self.payer.sign_message(encode_defunct(text=f"I claim the x402 payment {key}")).signature
@@ -198,6 +205,10 @@ class OnChain(X402):
     @property
     def pay_to(self) -> str:
         return self.counterparts.chain.pay_to
+
+    @property
+    def now(self) -> int:
+        return max(int(time.time()), self.counterparts.chain.now())
 
     def settings(self) -> dict[str, Any]:
         own = self.counterparts.chain
