@@ -87,6 +87,11 @@ class GatewayProcess:
                 process.stdout.close()
 
     @property
+    def running(self) -> bool:
+        """Neither stopped nor dead."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def pid(self) -> int:
         """The process under test."""
         if self._process is None:
