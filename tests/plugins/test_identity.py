@@ -21,6 +21,7 @@ from tests.support.fakes import KEY, Rest, exchange, generation, origin
 
 OTHER = "lld_" + "f" * 32
 BALANCE = "bal_" + "b" * 43
+FOREIGN = {"authorization": "Bearer sk-own"}
 CAPTURED = CapturedHost("api.openai.com", "openai", ("authorization",), ())
 AZURE = CapturedHost("*.openai.azure.com", "azure", ("api-key",), ())
 AT_CAPTURE = origin(listener="capture", kind=ListenerKind.REGULAR, captured_host="api.openai.com", captured_port=443)
