@@ -22,7 +22,7 @@ from proxy.payments.x402.fates import Fate, by_this_signature, fate_of
 from proxy.payments.x402.onchain import OnChain
 from proxy.payments.x402.outcomes import declined, outcome_of, settled, unavailable
 from proxy.payments.x402.payload import Authorization
-from proxy.payments.x402.responses import INVALID_SIGNATURE, TRANSACTION_FAILED, plain
+from proxy.payments.x402.responses import INVALID_SIGNATURE, NONCE_USED, plain
 from proxy.payments.x402.rpc import NodeError, NodeFailure
 
 ANSWER_BYTES_MAX: Final = 1 << 18
@@ -32,10 +32,15 @@ EXTENSION_CHARACTERS_MAX: Final = 1_024
 """Of its EXTENSION-RESPONSES header that are logged."""
 _NOT_DONE: Final = frozenset({400, 401, 403, 404, 405, 413, 415, 429})
 """Statuses of a request that was refused before anything was done for it."""
-_UNCLEAR: Final = frozenset(
-    {"settlement_pending", TRANSACTION_FAILED, "unexpected_settle_error", "settle_exact_failed"}
-)
-"""Reasons that do not say whether a transaction was sent: facilitators give them where their own node failed them."""
+_AT_FAULT: Final = "invalid_"
+"""So the specification's reasons begin that lie in the payment itself."""
+_CLEAR: Final = frozenset({
+    "asset_not_deployed_contract", "eip6492_factory_not_allowed", "insufficient_funds", "missing_eip712_domain",
+    "network_mismatch", "smart_wallet_deployment_failed", "unsupported_scheme",
+})  # fmt: skip
+"""The other reasons by which nothing was sent. Any that is not known may be their own node's failure after that."""
+_UNCLEAR: Final = frozenset({NONCE_USED, "invalid_transaction_state", "invalid_exact_evm_transfer_event_mismatch"})
+"""Was sent, or was used since /verify: by whoever saw it, and then it has paid us all the same."""
 _TRANSACTION: Final = re.compile(r"0x[0-9a-fA-F]{64}")
 
 
@@ -126,7 +131,7 @@ class FacilitatorSettler:
         transaction = str(said.get("transaction") or "")
         if not said["success"]:
             reason = plain(str(said.get("errorReason") or ""))
-            if reason in _UNCLEAR or transaction:
+            if transaction or not _nothing_sent(reason):
                 return await self._looked_up(authorization, f"/settle: {reason} {transaction}", deadline)
             return declined(reason)
         if (lie := _contradiction(said, authorization, requirements)) is not None:
@@ -206,6 +211,10 @@ class FacilitatorSettler:
     def _unavailable(self, words: str) -> Declined:
         self._log.warning("x402_not_settled", error=words)
         return unavailable(words)
+
+
+def _nothing_sent(reason: str) -> bool:
+    return reason in _CLEAR or (reason.startswith(_AT_FAULT) and reason not in _UNCLEAR)
 
 
 def _contradiction(said: dict[str, Any], authorization: Authorization, requirements: dict[str, Any]) -> str | None:

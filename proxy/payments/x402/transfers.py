@@ -44,7 +44,11 @@ from proxy.payments.x402.typed_data import checksummed
 
 RETRY_SECONDS: Final = 5
 LEASES_MAX: Final = 20
-"""At least: who asks before the transaction has landed uses one up."""
+"""At least, once it is settled."""
+ASKED_MAX: Final = 1000
+"""Before: who asks while the node does not know the transaction yet uses one up. It is paid already, and what is not
+settled cannot be refunded, so that only asking again helps.
+"""
 POLL_SECONDS: Final = 0.25
 RESPONSE_HEADER: Final = "X-PAYMENT-RESPONSE"
 NOT_FOUND: Final = "transaction_not_found"
@@ -123,8 +127,11 @@ class TransferRail(Rail):
         payment = await self._ledger.payment(self.proofs, _key(sent))
         if payment is not None and payment.state is PaymentState.SETTLED and payment.amount < required:
             raise _too_little(payment.amount, required)
-        claim = _Claim(sent.transaction, sent.payer, sent.network, ask.now_ms)
-        proof = self._proof(sent, claim.json(), required, ask.request_digest)
+        shown_ms = ask.now_ms if payment is None else _Claim.parse(payment.detail).shown_ms
+        claim = _Claim(sent.transaction, sent.payer, sent.network, shown_ms)
+        asked = payment is None or payment.state is PaymentState.SEEN
+        leases_max = ASKED_MAX if asked else self._leases_max
+        proof = self._proof(sent, claim.json(), required, ask.request_digest, leases_max)
         return Tender(Unit.USDC, required, ask.request_digest, proof=proof)
 
     async def settle(self, lease: Lease, ask: Ask) -> Outcome:
@@ -194,7 +201,7 @@ class TransferRail(Rail):
         payment = await self._ledger.payment(self.proofs, _key(sent))
         if payment is None:
             raise Refusal("not_found", "No payment by this transfer has been seen here: send it with its request.")
-        return self._proof(sent, payment.detail, payment.amount, payment.binding)
+        return self._proof(sent, payment.detail, payment.amount, payment.binding, self._leases_max)
 
     def _read(self, presented: Presented) -> TransferSent:
         if not self._networks:
@@ -204,7 +211,7 @@ class TransferRail(Rail):
     def _required(self, ask: Ask) -> int:
         return max(ask.price.usdc, self._settings.usdc_min, 1)
 
-    def _proof(self, sent: TransferSent, detail: bytes, amount: int, binding: str) -> Proof:
+    def _proof(self, sent: TransferSent, detail: bytes, amount: int, binding: str, leases_max: int) -> Proof:
         return Proof(
             rail=self.proofs,
             key=_key(sent),
@@ -213,7 +220,7 @@ class TransferRail(Rail):
             settled=False,
             binding=binding,
             detail=detail,
-            leases_max=self._leases_max,
+            leases_max=leases_max,
         )
 
     async def _looked_at(self, chain: Chain, claim: _Claim) -> Outcome | None:

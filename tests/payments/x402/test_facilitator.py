@@ -224,6 +224,10 @@ async def test_what_was_not_carried_out_is_declined(
         (200, {"success": False, "errorReason": "settlement_pending", "transaction": "0x" + "1" * 64}),
         (200, {"success": False, "errorReason": "transaction_failed", "transaction": ""}),
         (200, {"success": False, "errorReason": "anything", "transaction": "0x" + "1" * 64}),
+        (200, {"success": False, "errorReason": "settle_exact_node_failure"}),
+        (200, {"success": False, "errorReason": "invalid_transaction_state", "transaction": ""}),
+        (200, {"success": False, "errorReason": NONCE_USED, "transaction": ""}),
+        (200, {"success": False}),
         (200, {}),
         (200, "success"),
         (408, {}),
@@ -238,6 +242,17 @@ async def test_what_may_have_been_carried_out_is_a_doubt(at: Counter, status: in
     at.facilitator.said["/settle"] = (status, said)
     async with settler(at.settings()) as own:
         assert isinstance(await own.settle(authorization, requirements(authorization)), Doubtful)
+
+
+async def test_payment_that_somebody_else_carried_out_first_is_money(at: Counter) -> None:
+    """Between /verify and /settle: whoever saw the authorization may hand it to the token, and pays us with it."""
+    authorization = at.till.authorization()
+    async with settler(at.till.settings()) as other:
+        assert isinstance(await other.settle(authorization, requirements(authorization)), Settled)
+    at.facilitator.said["/verify"] = (200, {"isValid": True, "payer": authorization.payer})
+    async with settler(at.settings(node=True)) as own:
+        outcome = await own.settle(authorization, requirements(authorization))
+    assert isinstance(outcome, Settled)
 
 
 async def test_facilitator_that_is_down_takes_nothing(at: Counter) -> None:

@@ -215,6 +215,19 @@ async def test_unknown_transaction_may_be_shown_again(at: Counter) -> None:
     assert (outcome.reason, outcome.final) == ("transaction_not_found", False)
 
 
+async def test_asking_before_the_node_knows_the_transaction_wears_nothing_out(at: Counter) -> None:
+    """It is paid already, and what was not taken yet cannot be refunded: its payer must be able to go on asking."""
+    transaction, ask = at.pay(), at.ask()
+    proof = (await at.rail.check(at.header(transaction, ask), ask)).proof
+    assert proof is not None
+    at.ledger.known[proof.key] = x402.payment(proof, PaymentState.SEEN)
+    untaken = (await at.rail.check(at.header(transaction, ask), ask)).proof
+    at.ledger.known[proof.key] = x402.payment(proof, PaymentState.SETTLED)
+    settled = (await at.rail.check(at.header(transaction, ask), ask)).proof
+    assert untaken is not None and settled is not None
+    assert (proof.leases_max, untaken.leases_max, settled.leases_max) == (1000, 1000, 20)
+
+
 async def test_old_transfer_is_declined(at: Counter) -> None:
     """By its block's time and the time it was first shown, however late anybody could look."""
     transaction = at.pay()
@@ -223,6 +236,15 @@ async def test_old_transfer_is_declined(at: Counter) -> None:
     outcome = await at.tried(transaction, late)
     assert isinstance(outcome, Declined)
     assert (outcome.reason, outcome.final) == ("transfer_too_old", True)
+
+
+async def test_age_is_counted_to_when_it_was_first_shown(at: Counter) -> None:
+    """However long its payer had to ask again, since the node did not know it yet."""
+    transaction, ask = at.pay(), at.ask()
+    proof = (await at.rail.check(at.header(transaction, ask), ask)).proof
+    assert proof is not None
+    at.ledger.known[proof.key] = x402.payment(proof, PaymentState.SEEN)
+    assert isinstance(await at.tried(transaction, replace(ask, now_ms=ask.now_ms + 601_000)), Settled)
 
 
 async def test_pending_transfer_is_in_doubt_until_it_lands(at: Counter) -> None:
@@ -273,7 +295,8 @@ async def test_payment_is_shown_by_the_text_that_was_signed(at: Counter) -> None
     offer = at.rail.offer(ask, None)
     assert offer is not None
     text = offer.members["transfer"]["sign"].replace("{txHash}", transaction)
-    assert await at.rail.shown(at.header(transaction, ask, message=text)) == tender.proof
+    shown = await at.rail.shown(at.header(transaction, ask, message=text))
+    assert shown == replace(tender.proof, leases_max=20)
     for message in (
         "",
         "anything",
