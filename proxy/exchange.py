@@ -257,6 +257,9 @@ class Exchange:
     """Digest of the proof of payment that pays for it, written by `identity`; None: none does. A balance is none."""
     ask: Ask | None = None
     """What a payer asks to have priced and served. Written by `challenge`."""
+    collected: bool = False
+    """The money of its proof of payment is ours, and who says so burns the proof as the answer goes out: nobody is
+    served for a proof without it. Written by `payment`."""
     paid: bool = False
     """Its proof of payment is burnt: the answer goes out. Written by `payment`."""
     tender: Tender | None = field(default=None, repr=False)

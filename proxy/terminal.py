@@ -97,7 +97,7 @@ class Terminal:
         identity, hold = exchange.identity, exchange.hold
         if identity is None or hold is None or identity.kind is not IdentityKind.PAYER or is_free(exchange):
             return
-        paid = hold.lease is not None and hold.lease.settled
+        paid = exchange.collected and hold.lease is not None and hold.lease.settled
         if not paid and hold.balance is None:
             self._log.error("priced_call_without_payment", request_id=exchange.request_id)
             raise Refusal("internal_error", "This priced path is closed: nothing in the chain took the payment.")

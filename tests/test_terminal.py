@@ -13,7 +13,9 @@ from proxy.dialects import DIALECTS
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, ListenerKind, Response
 from proxy.headers import Headers
+from proxy.identities import IdentityKind
 from proxy.ledger.api import Attempt, Hold, HoldRequest
+from proxy.ledger.payment_api import Lease, Proof, Unit
 from proxy.listeners.api import ConnectVerdict
 from proxy.operations import CHAT, LOCAL, MESSAGES, MODELS, PLAIN, PREFLIGHT, UNMETERED, WEBSOCKET, Operation
 from proxy.policy.rules import NO_RULES, ContentRule
@@ -216,6 +218,21 @@ async def test_priced_call_without_a_fact_is_closed(fact: str) -> None:
     with pytest.raises(Refusal) as refused:
         await end(seen)
     assert (refused.value.code, client.sent) == ("internal_error", [])
+
+
+async def test_payment_that_nobody_burns_buys_nothing() -> None:
+    """A chain without `payment` would leave a proof, settled by itself, to be used again and again."""
+    end, client = terminal(Answer(200, JSON, b"{}"))
+    seen = ready()
+    seen.identity = identity(kind=IdentityKind.PAYER)
+    proof = Proof("lightning", "hash", Unit.MSAT, 1000, settled=True)
+    assert seen.hold is not None
+    seen.hold.lease = Lease("pay_1", 1, 1, proof, True)
+    with pytest.raises(Refusal) as refused:
+        await end(seen)
+    assert (refused.value.code, client.sent) == ("internal_error", [])
+    seen.collected = True
+    assert (await end(seen)).status == 200
 
 
 @pytest.mark.parametrize("kind", list(FailureKind))

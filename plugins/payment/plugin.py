@@ -72,6 +72,7 @@ class PaymentPlugin(Plugin[PluginSettings]):
             raise Refusal("internal_error", "This payment belongs to a way to pay that is off.")
         if not hold.lease.settled:
             await self._collector.collect(rail, hold.lease, ask)
+        exchange.collected = True
         response = await call_next(exchange)
         if _served(exchange, response):
             await self._burn(exchange, hold, hold.lease, ask, response)

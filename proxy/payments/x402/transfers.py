@@ -127,7 +127,7 @@ class TransferRail(Rail):
         payment = await self._ledger.payment(self.proofs, _key(sent))
         if payment is not None and payment.state is PaymentState.SETTLED and payment.amount < required:
             raise _too_little(payment.amount, required)
-        shown_ms = ask.now_ms if payment is None else _Claim.parse(payment.detail).shown_ms
+        shown_ms = ask.now_ms if payment is None else payment.created_ms
         claim = _Claim(sent.transaction, sent.payer, sent.network, shown_ms)
         asked = payment is None or payment.state is PaymentState.SEEN
         leases_max = ASKED_MAX if asked else self._leases_max

@@ -243,7 +243,7 @@ async def test_age_is_counted_to_when_it_was_first_shown(at: Counter) -> None:
     transaction, ask = at.pay(), at.ask()
     proof = (await at.rail.check(at.header(transaction, ask), ask)).proof
     assert proof is not None
-    at.ledger.known[proof.key] = x402.payment(proof, PaymentState.SEEN)
+    at.ledger.known[proof.key] = x402.payment(proof, PaymentState.SEEN, created_ms=ask.now_ms, detail=b"")
     assert isinstance(await at.tried(transaction, replace(ask, now_ms=ask.now_ms + 601_000)), Settled)
 
 
