@@ -12,15 +12,12 @@ import anthropic
 import httpx
 import openai
 import pytest
-from x402 import x402Client
 from x402.http.clients import x402HttpxClient
-from x402.mechanisms.evm import EthAccountSigner
-from x402.mechanisms.evm.exact.register import register_exact_evm_client
 
 from tests.peers.behaviour import Behaviour
 from tests.peers.chain import Chain
 from tests.support.paid import CHAT, PaidWorld, body
-from tests.support.paid_clients import DEAR, NODE, NODE_SECONDS_MAX, TEXT, USD_PER_BTC, gpt_4o_msat
+from tests.support.paid_clients import DEAR, NODE, NODE_SECONDS_MAX, TEXT, USD_PER_BTC, dollars, gpt_4o_msat
 
 FLOOR = 21
 HELLO: Any = [{"role": "user", "content": "Say hello."}]
@@ -191,10 +188,8 @@ async def test_a_stock_x402_client_buys_a_balance_by_itself(
     shop: PaidWorld, base_chain: Chain, opened: ExitStack
 ) -> None:
     """POST, 402, one signature: a balance of dollars, which is an API key, and is topped up in the same way."""
-    client = x402Client()
-    register_exact_evm_client(client, EthAccountSigner(base_chain.payer))
     before = base_chain.balance(base_chain.pay_to)
-    async with x402HttpxClient(client, timeout=20) as http:
+    async with x402HttpxClient(dollars(base_chain.payer), timeout=20) as http:
         answer = await http.post(f"{shop.url}/v1/balance", json={"sats": 500})
         assert answer.status_code == 200, answer.text
         bought = answer.json()

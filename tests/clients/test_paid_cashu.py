@@ -6,16 +6,13 @@ from typing import Any
 
 import httpx
 import pytest
-from x402 import x402Client
 from x402.http.clients import x402HttpxClient
-from x402.mechanisms.evm import EthAccountSigner
-from x402.mechanisms.evm.exact.register import register_exact_evm_client
 
 from tests.peers.chain import Chain
 from tests.peers.mint import PROGRAM, Mint, Wallet
 from tests.peers.paywall import wallet_server
 from tests.support.paid import CHAT, PaidWorld, body
-from tests.support.paid_clients import TEXT, node, said
+from tests.support.paid_clients import TEXT, dollars, node, said
 
 pytestmark = pytest.mark.needs(PROGRAM)
 
@@ -123,8 +120,6 @@ async def test_every_client_finds_its_own_offer_in_the_same_402(
     key = "0x" + base_chain.payer.key.hex()
     signed = node("pay-x402.mjs", market.url + CHAT, body("of all, by @x402/fetch"), EVM_KEY=key)
     assert (signed["status"], signed["receipt"]["success"]) == (200, True)
-    client = x402Client()
-    register_exact_evm_client(client, EthAccountSigner(base_chain.payer))
-    async with x402HttpxClient(client, timeout=20) as http:
+    async with x402HttpxClient(dollars(base_chain.payer), timeout=20) as http:
         assert (await http.post(market.url + CHAT, json=body("of all, by x402"))).status_code == 200
     assert ask(market, purse.send(64), "of all, by nutshell").status_code == 200

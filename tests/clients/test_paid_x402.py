@@ -11,16 +11,13 @@ from typing import Any
 import httpx
 import pytest
 from eth_account.signers.local import LocalAccount
-from x402 import x402Client
 from x402.http import decode_payment_response_header
 from x402.http.clients import x402HttpxClient
 from x402.http.clients.httpx import PaymentError, x402AsyncTransport
-from x402.mechanisms.evm import EthAccountSigner
-from x402.mechanisms.evm.exact.register import register_exact_evm_client
 
 from tests.peers.chain import NETWORK, USDC, Chain, facilitator
 from tests.support.paid import CHAT, PaidWorld, body
-from tests.support.paid_clients import DEAR, TEXT, node, run_node, said, shop_of
+from tests.support.paid_clients import DEAR, TEXT, dollars, node, run_node, said, shop_of
 
 USD_MIN = 1000
 """A thousandth of a dollar, in millionths."""
@@ -76,17 +73,14 @@ class WatchedTransport(httpx.AsyncHTTPTransport):
         return answer
 
 
-def python_client(
-    payer: LocalAccount, wire: Wire | None = None, spend: dict[str, str] | None = None
-) -> httpx.AsyncClient:
-    """The SDK's, with the payer's key."""
-    client = x402Client()
-    register_exact_evm_client(client, EthAccountSigner(payer))
-    if spend is not None:
-        client.set_spend_controls(spend)
-    if wire is None:
-        return x402HttpxClient(client, timeout=20)
-    return httpx.AsyncClient(transport=x402AsyncTransport(client, WatchedTransport(wire)), timeout=20)
+def python_client(payer: LocalAccount, **spend_controls: str) -> httpx.AsyncClient:
+    """The SDK's for httpx, with the payer's key."""
+    return x402HttpxClient(dollars(payer, **spend_controls), timeout=20)
+
+
+def watched_client(payer: LocalAccount, wire: Wire) -> httpx.AsyncClient:
+    """The same, on this wire."""
+    return httpx.AsyncClient(transport=x402AsyncTransport(dollars(payer), WatchedTransport(wire)), timeout=20)
 
 
 @pytest.mark.needs("node")
@@ -99,15 +93,11 @@ def python_client(
 def test_the_node_sdk_pays_exactly_the_price(seller: PaidWorld, base_chain: Chain, stream: bool) -> None:
     """With viem's account: 402, one signature, settled, 200. The payee has it, the receipt names the transaction."""
     asked = body(f"by @x402/fetch, streamed: {stream}", max_tokens=2000, stream=stream)
-    price, before, payer_before = (
-        price_of(seller, asked),
-        balance(base_chain),
-        base_chain.balance(base_chain.payer.address),
-    )
+    price, before, had = price_of(seller, asked), balance(base_chain), base_chain.balance(base_chain.payer.address)
     told = node("pay-x402.mjs", seller.url + CHAT, asked, EVM_KEY=key_of(base_chain))
     assert (told["status"], said(told["body"]), told["requests"]) == (200, TEXT, 2)
     assert (price > USD_MIN, balance(base_chain) - before) == (True, price)
-    assert payer_before - base_chain.balance(base_chain.payer.address) == price
+    assert had - base_chain.balance(base_chain.payer.address) == price
     receipt = told["receipt"]
     assert (receipt["success"], receipt["network"]) == (True, NETWORK)
     assert receipt["payer"].lower() == base_chain.payer.address.lower()
@@ -119,7 +109,7 @@ async def test_the_python_sdk_pays_exactly_the_price(seller: PaidWorld, base_cha
     """By its httpx client; what it signed is worth nothing a second time for another request."""
     asked = body("by x402's httpx client")
     price, before, wire = price_of(seller, asked), balance(base_chain), Wire()
-    async with python_client(base_chain.payer, wire) as http:
+    async with watched_client(base_chain.payer, wire) as http:
         answer = await http.post(seller.url + CHAT, json=asked)
     assert (answer.status_code, said(answer.text)) == (200, TEXT)
     assert (price, balance(base_chain) - before) == (USD_MIN, price)
@@ -152,7 +142,7 @@ async def test_a_client_of_version_1_pays(seller: PaidWorld, base_chain: Chain) 
     asked = body("by version 1")
     price, before = price_of(seller, asked), balance(base_chain)
     wire = Wire(first=True)
-    async with python_client(base_chain.payer, wire) as http:
+    async with watched_client(base_chain.payer, wire) as http:
         answer = await http.post(seller.url + CHAT, json=asked)
     assert (answer.status_code, said(answer.text)) == (200, TEXT)
     shown = json.loads(base64.b64decode(wire.sent[-1]["x-payment"]))
@@ -179,7 +169,7 @@ async def test_the_python_sdk_pays_more_where_it_is_told_to(shop: PaidWorld, bas
     """By the very call that docs/x402.md names."""
     asked = body("dear, allowed", model=DEAR)
     price, before = price_of(shop, asked), balance(base_chain)
-    async with python_client(base_chain.payer, spend={"max_amount_per_payment": "$5"}) as http:
+    async with python_client(base_chain.payer, max_amount_per_payment="$5") as http:
         answer = await http.post(shop.url + CHAT, json=asked)
     assert (answer.status_code, balance(base_chain) - before) == (200, price), answer.text
 

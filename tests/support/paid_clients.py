@@ -11,6 +11,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
+from eth_account.signers.local import LocalAccount
+from x402 import x402Client
+from x402.mechanisms.evm import EthAccountSigner
+from x402.mechanisms.evm.exact.register import register_exact_evm_client
+
 from tests.peers.behaviour import Behaviour
 from tests.support.paid import PaidWorld, paid_world, with_dedup
 from tests.support.world import GPT_4O_PRICE, MODELS
@@ -36,7 +41,7 @@ SOLD: Final[dict[str, Any]] = {
 }
 USD_PER_BTC: Final = 68_000
 """As shipped where the node is the development one."""
-CENTI_MSAT_PER_BTC: Final = 100_000_000_000
+MSAT_PER_BTC: Final = 100_000_000_000
 
 
 @contextmanager
@@ -68,6 +73,15 @@ def node(script: str, url: str, body: Mapping[str, Any], **environment: str) -> 
     return told
 
 
+def dollars(payer: LocalAccount, **spend_controls: str) -> x402Client:
+    """The x402 SDK's client with this account's key."""
+    client = x402Client()
+    register_exact_evm_client(client, EthAccountSigner(payer))
+    if spend_controls:
+        client.set_spend_controls(spend_controls)
+    return client
+
+
 def said(answer: str) -> str:
     """The text of a chat completion, or of the stream of one."""
     if not answer.startswith("data:"):
@@ -82,4 +96,4 @@ def gpt_4o_msat(input_tokens: int, output_tokens: int) -> int:
     """What so many tokens cost, by hand."""
     rates = (Decimal(GPT_4O_PRICE["input"]), Decimal(GPT_4O_PRICE["output"]))
     usd = (input_tokens * rates[0] + output_tokens * rates[1]) / 1_000_000
-    return int(-(-usd * CENTI_MSAT_PER_BTC // USD_PER_BTC))
+    return int(-(-usd * MSAT_PER_BTC // USD_PER_BTC))
