@@ -32,6 +32,8 @@ from proxy.ledger.transfers import TransferKind, Transfers
 
 LIGHTNING: Final = "lightning"
 """The rail whose keys are payment hashes of invoices."""
+ASKED_AGAIN_MS_MAX: Final = 600_000
+"""What is unknown is asked about at least so often."""
 _PARTS: Final = {
     "fee": (TransferKind.FEE, "fees"),
     "captured": (TransferKind.CAPTURED, "income"),
@@ -208,9 +210,13 @@ class Payments:
         self.table.save(row)
 
     def unknown(self, *, count_max: int, idle_ms: int, at_ms: int) -> list[Lease]:
-        """Unknown ones that nobody has asked about for `idle_ms`, longest first, each under a new fence."""
-        condition = "state=3 AND asked_ms<=? ORDER BY asked_ms LIMIT ?"
-        rows = self.table.where(condition, at_ms - idle_ms, count_max)
+        """Unknown ones that nobody has asked about for `idle_ms`, longest first, each under a new fence.
+
+        What was in vain so far is asked about after as much time again, so that whoever makes many that stay unknown
+        does not keep the reconciler from the others.
+        """
+        condition = "state=3 AND asked_ms<=? AND asked_ms+min(asked_ms-changed_ms,?)<=? ORDER BY asked_ms LIMIT ?"
+        rows = self.table.where(condition, at_ms - idle_ms, ASKED_AGAIN_MS_MAX, at_ms, count_max)
         for row in rows:
             row.fence += 1
             row.asked_ms = at_ms

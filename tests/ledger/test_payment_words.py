@@ -123,6 +123,22 @@ async def test_the_longest_unasked_come_first_and_no_more_than_wanted(ledger: Sq
     assert [lease.proof.key for lease in first] == [one.key for one in shown[:2]]
 
 
+async def test_what_nobody_can_tell_is_asked_about_less_and_less(ledger: SqliteLedger, clock: FakeClock) -> None:
+    """After twice the time each, ten minutes at most: many that stay unknown leave room for those that need not."""
+    for _ in range(2):
+        await ledger.payment_unknown(leased(await ledger.hold(bought(unsettled()))), "no answer")
+    asked, seconds = [], 0
+    while seconds < 3000:
+        if await ledger.unknown_payments(count_max=8, idle_ms=15_000):
+            asked.append(seconds)
+        clock.advance(5)
+        seconds += 5
+    assert asked == [15, 30, 60, 120, 240, 480, 960, 1560, 2160, 2760]
+    await ledger.payment_unknown(leased(await ledger.hold(bought(unsettled()))), "no answer")
+    clock.advance(15)
+    assert len(await ledger.unknown_payments(count_max=8, idle_ms=15_000)) == 1
+
+
 # -- an exchange that ended before the word
 
 
