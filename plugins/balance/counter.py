@@ -16,14 +16,14 @@ from proxy.headers import Headers
 from proxy.ledger.payment_api import BalanceState, PaymentLedger, Unit
 from proxy.payments.api import Ask, Credential, HeaderFields, IssuedInvoice, Offer, Presented, Price
 from proxy.payments.asking import public_url, request_digest
-from proxy.payments.balance.charge import MSAT_PER_SAT, NANO_PER_USDC, amount_of, usd_of
+from proxy.payments.balance.charge import amount_of, usd_of
 from proxy.payments.balance.funding import Bought, Funding, Holder
 from proxy.payments.balance.refusals import no_exchange_rate, sats_of, unknown
 from proxy.payments.credentials import all_presented
 from proxy.payments.rails import Rails
 from proxy.payments.settings import Balance
 from proxy.payments.tokens import digest_of, is_token, poll_secret_of
-from proxy.pricing.money import ZERO, Nano, usd_text
+from proxy.pricing.money import MSAT_PER_SAT, NANO_PER_USDC, ZERO, Nano, usd_text
 
 BALANCE_PURPOSE: Final = "balance"
 HASH_ONLY: Final = "hash_only"

@@ -15,13 +15,12 @@ from proxy.payments.asking import ask_of
 from proxy.payments.free import is_free
 from proxy.payments.prices import price_of
 from proxy.plugin import Next, Plugin, PluginSettings, Services, Stage
+from proxy.pricing.money import MSAT_PER_SAT
 
 if TYPE_CHECKING:
     from proxy.payments.rails import Rails
 
 NO_STORE: Final = "no-store"
-SATS: Final = 1000
-"""msat in one satoshi: invoices are for whole ones."""
 
 
 class ChallengePlugin(Plugin[PluginSettings]):
@@ -90,10 +89,10 @@ class ChallengePlugin(Plugin[PluginSettings]):
         if rails.invoices is None or msat is None or (settings.l402 is None and settings.mpp is None):
             return None
         least = 0 if settings.l402 is None else settings.l402.sats_min
-        sats = max(-(-msat // SATS), least, 1)
+        sats = max(-(-msat // MSAT_PER_SAT), least, 1)
         try:
             return await rails.invoices.issue(
-                msat=sats * SATS,
+                msat=sats * MSAT_PER_SAT,
                 memo=f"{ask.model} inference",
                 client=ask.client,
                 purpose="request",

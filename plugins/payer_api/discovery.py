@@ -15,9 +15,8 @@ from proxy.operation_table import PUBLIC
 from proxy.payments.asking import public_url
 from proxy.payments.rails import Rails
 from proxy.payments.settings import Payments
-from proxy.pricing.money import Nano, usd_text
+from proxy.pricing.money import NANO_PER_USDC, Nano, usd_text
 
-NANO_PER_USDC = 1000
 _FREE = (
     ("POST", "/v1/estimate-cost", "what a request would cost"),
     ("GET", "/v1/models", "the models that can be asked for"),

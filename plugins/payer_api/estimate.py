@@ -13,6 +13,7 @@ from starlette.responses import Response
 from proxy import model_refusals
 from proxy.admission import Candidates, capable, with_room
 from proxy.catalogue import Model
+from proxy.config.schema import Generation
 from proxy.dialects import DIALECTS, fields
 from proxy.dialects.base import Call
 from proxy.dialects.json_scan import scan
@@ -26,14 +27,13 @@ from proxy.payments.api import Price
 from proxy.payments.prices import price_of
 from proxy.payments.rails import Rails
 from proxy.payments.settings import Payments
-from proxy.pricing.money import Nano, usd_text
+from proxy.pricing.money import MSAT_PER_SAT, Nano, usd_text
 from proxy.quoting import narrowed, quote
 
 AUTO: Final = "auto"
 PREFERENCES: Final = ("quality", "balanced", "cost", "speed")
 PARSE_ON_LOOP_BYTES_MAX: Final = 64 << 10
 TASK_CHARS_MAX: Final = 64
-MSAT_PER_SAT: Final = 1000
 _MILLI: Final = 1000
 _INPUTS: Final = ("messages", "input", "prompt")
 _OWN: Final = ("pref", "max_cost", "task", "web_search", "prompt", "model")
@@ -94,11 +94,7 @@ def add(routes: APIRouter, rails: Rails, bytes_max: int) -> None:
 def _model(exchange: Exchange, asked: Asked, settings: Payments) -> tuple[Model, Operation]:
     """The model, and what it would be called by. Raises the Refusal that the request itself would end with."""
     generation, name = exchange.generation, asked.name
-    if name is None:
-        default = generation.models.get(AUTO) or next((one for one in generation.models.values() if one.lane), None)
-        if default is None:
-            raise Refusal("invalid_request", "There is no default model here: say which 'model'.", param="model")
-        name = default.name if AUTO not in generation.models else AUTO
+    name = name or _default(generation)
     listed = generation.models.get(name) or generation.catalogue.get(name)
     if listed is None:
         raise model_refusals.unknown(generation, name)
@@ -110,6 +106,16 @@ def _model(exchange: Exchange, asked: Asked, settings: Payments) -> tuple[Model,
     if name not in generation.models:
         raise model_refusals.unavailable(generation, operation.name, settings.tier or "", name, listed)
     return listed, operation
+
+
+def _default(generation: Generation) -> str:
+    """The alias `auto`, refused like the request itself where nobody can serve it now; else the first lane."""
+    if AUTO in generation.models or AUTO in generation.catalogue:
+        return AUTO
+    lane = next((one.name for one in generation.models.values() if one.lane), None)
+    if lane is None:
+        raise Refusal("invalid_request", "There is no default model here: say which 'model'.", param="model")
+    return lane
 
 
 def _body(asked: Asked, model: Model, operation: Operation) -> bytes:
@@ -191,5 +197,5 @@ def _floor(settings: Payments) -> int:
 
 
 def _number(nano: Nano) -> orjson.Fragment:
-    """A JSON number of exactly these digits: no float comes near it."""
-    return orjson.Fragment(usd_text(nano))
+    """A JSON number of exactly these digits, whole dollars without a point: no float comes near it."""
+    return orjson.Fragment(usd_text(nano).removesuffix(".00"))

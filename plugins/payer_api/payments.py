@@ -18,9 +18,9 @@ from proxy.ledger.payment_states import PaymentState
 from proxy.payments.credentials import all_presented
 from proxy.payments.rails import Rails
 from proxy.payments.refunds import Refunds
+from proxy.pricing.money import MSAT_PER_SAT
 
 MS = 1000
-MSAT_PER_SAT = 1000
 REFUND = {"method": "POST", "path": "/v1/payments/refund"}
 _PARTS = ("captured", "credited", "returned", "change", "fee", "absorbed", "expired", "held")
 

@@ -177,7 +177,8 @@ def secret_of(reference: str | None, option: str, variable: str, *, plain: str |
 
 def limits_of(max_sats: int, max_usd: str) -> SpendLimits:
     """Ends the command for what is no amount."""
-    from proxy.payments.client.amounts import MSAT_PER_SAT, USDC_PER_USD, SpendLimits
+    from proxy.payments.client.amounts import USDC_PER_USD, SpendLimits
+    from proxy.pricing.money import MSAT_PER_SAT
 
     try:
         usd = Decimal(max_usd)

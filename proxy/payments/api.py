@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from proxy.errors import Refusal
 from proxy.ledger.payment_api import Lease, Payment, PaymentTaken, Proof, Receipt, Tender
-from proxy.pricing.money import Nano
+from proxy.pricing.money import NANO_PER_USDC, Nano
 
 
 class Credential(Enum):
@@ -74,7 +74,7 @@ class Price:
     @property
     def usdc(self) -> int:
         """Millionths of a dollar, rounded up."""
-        return -(-self.usd // 1000)
+        return -(-self.usd // NANO_PER_USDC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +153,8 @@ class Rail(ABC):
     proofs: ClassVar[str]
     """`Proof.rail` of what it makes: what `reconcile` is called for."""
     credentials: ClassVar[frozenset[Credential]]
+    money: ClassVar[str] = ""
+    """What a 402 says that it is paid over; empty: nothing."""
 
     async def start(self) -> None:
         """Before the first request. Raises StartError-like errors with what to change."""

@@ -10,10 +10,8 @@ from typing import Any, Final
 from proxy.clock import Clock
 from proxy.egress import Egress, EgressFailure
 from proxy.payments.settings import BitcoinPrice
-from proxy.pricing.money import Nano
+from proxy.pricing.money import NANO_PER_USD
 
-MSAT_PER_BTC: Final = 100_000_000_000
-NANO_PER_USD: Final = 1_000_000_000
 USD_MIN: Final = Decimal(1_000)
 USD_MAX: Final = Decimal(100_000_000)
 """A polled price outside of these is a fault of its source (another currency, another unit), not the market."""
@@ -23,16 +21,6 @@ ANSWER_BYTES_MAX: Final = 64 << 10
 ANSWER_SECONDS_MAX: Final = 10.0
 RETRY_SECONDS: Final = 15.0
 POINTER_STEPS_MAX: Final = 16
-
-
-def msat_of(nano_usd: int, nano_per_btc: int) -> int:
-    """An amount of nano-dollars in msat, rounded up: a price never loses by being converted."""
-    return -(-nano_usd * MSAT_PER_BTC // nano_per_btc)
-
-
-def nano_of(msat: int, nano_per_btc: int) -> Nano:
-    """What an amount of msat is worth in nano-dollars, rounded down."""
-    return Nano(msat * nano_per_btc // MSAT_PER_BTC)
 
 
 class PriceRefused(Exception):

@@ -9,6 +9,10 @@ Nano = NewType("Nano", int)
 """USD in nano-dollars: 1 USD = 10^9. The ledger's only unit of dollars."""
 
 NANO_PER_USD: Final = 1_000_000_000
+NANO_PER_USDC: Final = 1_000
+"""In a millionth of a dollar, the unit of USDC."""
+MSAT_PER_SAT: Final = 1_000
+MSAT_PER_BTC: Final = 100_000_000_000
 ZERO: Final = Nano(0)
 
 

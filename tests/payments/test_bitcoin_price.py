@@ -9,16 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from proxy.egress import Answer, EgressFailure
-from proxy.payments.bitcoin_price import BitcoinPriceSource, PriceRefused, msat_of, nano_of, price_in
+from proxy.payments.bitcoin_price import BitcoinPriceSource, PriceRefused, price_in
 from proxy.payments.settings import BitcoinPrice
 from tests.support.fakes import FakeClock
 
 BILLION = 1_000_000_000
-prices = st.integers(1_000 * BILLION, 100_000_000 * BILLION)
 
 
 class FakeEgress:
@@ -57,28 +54,6 @@ def source(*answers: object, **settings: Any) -> tuple[BitcoinPriceSource, FakeC
     clock, log, egress = FakeClock(), FakeLog(), FakeEgress(*answers)
     wanted = BitcoinPrice(url="https://prices.example", pointer="/USD/last", **settings)
     return BitcoinPriceSource(wanted, clock, log, egress=egress), clock, log, egress  # type: ignore[arg-type]
-
-
-@given(st.integers(0, 10**15), prices)
-def test_a_price_in_msat_is_rounded_up_once(nano: int, nano_per_btc: int) -> None:
-    """It covers the price, and a msat less would not."""
-    msat = msat_of(nano, nano_per_btc)
-    assert msat * nano_per_btc >= nano * 100_000_000_000
-    assert (msat - 1) * nano_per_btc < nano * 100_000_000_000
-
-
-@given(st.integers(0, 10**15), prices)
-def test_what_was_paid_is_worth_at_least_the_price(nano: int, nano_per_btc: int) -> None:
-    """There and back never loses, and gains less than a msat."""
-    back = nano_of(msat_of(nano, nano_per_btc), nano_per_btc)
-    assert nano <= back <= nano + nano_per_btc // 100_000_000_000 + 1
-
-
-def test_conversions_by_hand() -> None:
-    """At 100,000 dollars a sat is a tenth of a cent."""
-    assert msat_of(BILLION, 100_000 * BILLION) == 1_000_000
-    assert msat_of(1, 100_000 * BILLION) == 1
-    assert nano_of(1_000, 100_000 * BILLION) == 1_000_000
 
 
 async def test_a_fixed_price_is_always_fresh_and_exact() -> None:

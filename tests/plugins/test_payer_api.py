@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,21 @@ async def test_any_lane_is_the_default_where_none_is_named_auto(shop: Shop) -> N
     assert (await estimate(shop, **HELLO))["model"] == "only"
     shop.open(PayerApiPlugin, under=generation())
     assert code(await shop.ask("/v1/estimate-cost", HELLO)) == (400, "invalid_request")
+
+
+async def test_the_default_lane_is_no_other_while_nobody_can_serve_it(shop: Shop) -> None:
+    """As the request itself would be told, whether it names it or not."""
+    known = replace(generation(models={"other-lane": model("other-lane", lane=True)}), catalogue=catalogue().models)
+    shop.open(PayerApiPlugin, under=known)
+    assert code(await shop.ask("/v1/estimate-cost", HELLO)) == (404, "model_not_available")
+    assert code(await shop.ask("/v1/estimate-cost", {**HELLO, "model": "auto"})) == (404, "model_not_available")
+
+
+async def test_a_whole_number_of_dollars_has_no_point(shop: Shop) -> None:
+    """As clients of other services expect the price of bitcoin."""
+    answer = await shop.ask("/v1/estimate-cost", {**HELLO, "model": "gpt-4o"})
+    assert b'"btcPrice":68000' in answer.body
+    assert b"68000." not in answer.body
 
 
 async def test_every_shape_of_input_is_priced(shop: Shop) -> None:

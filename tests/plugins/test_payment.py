@@ -167,6 +167,45 @@ async def test_a_stale_exchange_rate_leaves_the_rails_in_dollars(till: Till) -> 
     assert "retry-after" in response.headers
 
 
+@pytest.mark.parametrize(
+    ("money", "over"),
+    [
+        (("Lightning", "Lightning"), " over Lightning"),
+        (("USDC", "Cashu"), " over USDC or Cashu"),
+        (("", ""), ""),
+    ],
+)
+async def test_the_description_says_what_is_paid_with(till: Till, money: tuple[str, str], over: str) -> None:
+    """Each money once, in the order of the offers."""
+    till.usdc.money, till.ecash.money = money  # type: ignore[misc]
+    told = orjson.loads((await till.serve(till.request(), Finish.REFUSED)).body)
+    assert told["description"] == f"gpt-4o inference, pay-per-request{over}"
+
+
+async def test_three_ways_are_listed_as_people_write(till: Till) -> None:
+    """Lightning, USDC, or Cashu."""
+    third = ScriptedRail(Credential.L402, "lightning", Unit.MSAT, till.ledger)
+    for rail, money in ((third, "Lightning"), (till.usdc, "USDC"), (till.ecash, "Cashu")):
+        rail.money = money  # type: ignore[misc]
+    services = till.payment.services
+    services.rails = replace(till.rails, rails=(third, till.usdc, till.ecash))  # type: ignore[misc]
+    alone = compose([ChallengePlugin(PluginSettings(), services)], till.upstream, till.log)
+    told = orjson.loads((await alone(till.request())).body)
+    assert told["description"] == "gpt-4o inference, pay-per-request over Lightning, USDC, or Cashu"
+
+
+async def test_a_stream_that_nothing_on_offer_pays_for_says_so(till: Till) -> None:
+    """400 that says what to change: trying again would never help."""
+    services = till.payment.services
+    services.rails = replace(till.rails, rails=(till.ecash,))  # type: ignore[misc]
+    till.ecash.streams = False
+    alone = compose([ChallengePlugin(PluginSettings(), services)], till.upstream, till.log)
+    response = await alone(till.request(body={**BODY, "stream": True}))
+    told = orjson.loads(response.body)["error"]
+    assert (response.status, told["code"], told["param"]) == (400, "cashu_no_stream", "stream")
+    assert (await alone(till.request())).status == 402
+
+
 async def test_a_payment_by_a_rail_that_is_off_is_refused(till: Till) -> None:
     """400 that says how to find out what is taken."""
     response = await till.serve(till.request("x", credential=Credential.L402), Finish.REFUSED)

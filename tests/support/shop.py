@@ -54,9 +54,13 @@ class ScriptedRail(Rail):
         self.settled: list[str] = []
         self.public = unit is Unit.USDC
         """Who sees it on chain can show it again."""
+        self.streams = True
+        """Pays for streamed answers, too."""
         self.gate: asyncio.Event | None = None
 
     def offer(self, ask: Ask, invoice: IssuedInvoice | None) -> Offer | None:
+        if ask.stream and not self.streams:
+            return None
         return Offer(((f"X-Offer-{self.name}", str(self._price(ask))),), {self.name: {"price": self._price(ask)}})
 
     async def check(self, presented: Presented, ask: Ask) -> Tender:

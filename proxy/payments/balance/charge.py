@@ -6,12 +6,8 @@ from typing import Final
 
 from proxy.ledger.payment_api import Unit
 from proxy.payments.settings import Payments
-from proxy.pricing.money import Nano
+from proxy.pricing.money import MSAT_PER_BTC, MSAT_PER_SAT, NANO_PER_USDC, Nano
 
-MSAT_PER_BTC: Final = 100_000_000_000
-MSAT_PER_SAT: Final = 1000
-NANO_PER_USDC: Final = 1000
-"""Nano-dollars in a millionth of a dollar."""
 USDC_MIN: Final = 1000
 """Floor of a charge to a balance of USDC where no x402 rail sets one."""
 

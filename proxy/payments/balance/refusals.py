@@ -6,13 +6,11 @@ from typing import Any, Final
 
 from proxy.errors import Refusal
 from proxy.ledger.payment_api import BalanceState, Unit
-from proxy.payments.balance.charge import MSAT_PER_SAT
 from proxy.payments.settings import Payments
-from proxy.pricing.money import Nano, usd_text
+from proxy.pricing.money import MSAT_PER_SAT, NANO_PER_USDC, Nano, usd_text
 
 PATH: Final = "/v1/balance"
 PRICE_RETRY_SECONDS: Final = 30
-_NANO_PER_USDC: Final = 1000
 
 
 def unknown() -> Refusal:
@@ -60,7 +58,7 @@ def unit_of(unit: Unit) -> str:
 def text_of(amount: int, unit: Unit, *, up: bool = False) -> str:
     """For people: whole sats, or dollars."""
     if unit is Unit.USDC:
-        return f"${usd_text(Nano(amount * _NANO_PER_USDC))}"
+        return f"${usd_text(Nano(amount * NANO_PER_USDC))}"
     return f"{sats_of(amount, up=up)} sats"
 
 

@@ -18,10 +18,11 @@ from proxy.payments.cashu.blinding import BadSignature, genuine, spend_key
 from proxy.payments.cashu.keysets import Keysets, UnknownKeyset, fee_of
 from proxy.payments.cashu.mint import UNIT, MintClient
 from proxy.payments.cashu.settling import Settling
-from proxy.payments.cashu.swaps import MSAT, SwapRecord, token_of
+from proxy.payments.cashu.swaps import SwapRecord, token_of
 from proxy.payments.cashu.tokens import BadToken, Note, Token, TooManyNotes, encode_request, parse_token
 from proxy.payments.cashu.urls import mint_url
 from proxy.payments.settings import Cashu
+from proxy.pricing.money import MSAT_PER_SAT
 
 RAIL: Final = "cashu"
 LEASES_MAX: Final = 1000
@@ -40,6 +41,7 @@ class CashuRail(Rail):
     """Ecash in sats of the mints on the operator's list. Make it in a running loop."""
 
     name: ClassVar[str] = "cashu"
+    money: ClassVar[str] = "Cashu"
     proofs: ClassVar[str] = RAIL
     credentials: ClassVar[frozenset[Credential]] = frozenset({Credential.CASHU})
 
@@ -76,7 +78,7 @@ class CashuRail(Rail):
 
     def price_sats(self, ask: Ask) -> int | None:
         """In whole sats, the floor at least; None where no price of bitcoin is known."""
-        return None if ask.price.msat is None else max(self._settings.sats_min, -(-ask.price.msat // MSAT))
+        return None if ask.price.msat is None else max(self._settings.sats_min, -(-ask.price.msat // MSAT_PER_SAT))
 
     async def check(self, presented: Presented, ask: Ask) -> Tender:
         """Read the token, and judge what can be judged without its mint. Raises Refusal.
@@ -97,7 +99,7 @@ class CashuRail(Rail):
             if known is None:
                 self._refuse_spent(token.notes)
         proof = _proof(key, record, known, binding=ask.request_digest)
-        return Tender(Unit.MSAT, price * MSAT, ask.request_digest, proof=proof)
+        return Tender(Unit.MSAT, price * MSAT_PER_SAT, ask.request_digest, proof=proof)
 
     async def settle(self, lease: Lease, ask: Ask) -> Outcome:
         """One swap makes the price ours and the change the payer's."""
@@ -240,7 +242,7 @@ def _proof(key: str, record: SwapRecord, known: Payment | None, *, binding: str)
         rail=RAIL,
         key=key,
         unit=Unit.MSAT,
-        amount=record.worth * MSAT,
+        amount=record.worth * MSAT_PER_SAT,
         settled=False,
         binding=binding,
         detail=detail,

@@ -16,9 +16,8 @@ from proxy.ledger.payment_api import EcashProof, Receipt
 from proxy.payments.cashu.blinding import BlindSignature, Output, new_output, unblind
 from proxy.payments.cashu.keysets import Keyset, Keysets, fee_of
 from proxy.payments.cashu.tokens import POINT_BYTES, Dleq, Note, encode_token
+from proxy.pricing.money import MSAT_PER_SAT
 
-MSAT: Final = 1000
-"""A sat in msat."""
 _SECRET: Final = "0" * 64
 
 
@@ -54,10 +53,10 @@ class Plan:
     def receipt(self, notes: Sequence[Note], mint: str) -> Receipt:
         """What the swap brought, in msat."""
         return Receipt(
-            amount=(self.price + self.change + self.absorbed + self.fee) * MSAT,
-            fee=self.fee * MSAT,
-            change=self.change * MSAT,
-            absorbed=self.absorbed * MSAT,
+            amount=(self.price + self.change + self.absorbed + self.fee) * MSAT_PER_SAT,
+            fee=self.fee * MSAT_PER_SAT,
+            change=self.change * MSAT_PER_SAT,
+            absorbed=self.absorbed * MSAT_PER_SAT,
             reference=mint,
             ecash=self.ecash(notes, mint),
         )

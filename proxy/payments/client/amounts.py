@@ -7,8 +7,8 @@ from typing import Final
 
 from proxy.ledger.payment_api import Unit
 from proxy.payments.client.errors import OverLimit
+from proxy.pricing.money import MSAT_PER_SAT
 
-MSAT_PER_SAT: Final = 1000
 USDC_PER_USD: Final = 1_000_000
 DIGITS: Final = 6
 

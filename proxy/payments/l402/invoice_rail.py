@@ -27,7 +27,6 @@ from proxy.ledger.payment_states import PaymentState
 from proxy.payments.api import Ask, Outcome, Rail, Settled
 from proxy.payments.l402.terms import ANEW, REFUND, Terms, invalid
 
-MSAT_PER_SAT: Final = 1000
 UNDER_WAY_RETRY_SECONDS: Final = 2
 UNKNOWN_RETRY_SECONDS: Final = 30
 _HEX: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)

@@ -10,10 +10,11 @@ from proxy.payments.api import Ask, Credential, IssuedInvoice, Offer, Presented
 from proxy.payments.keys import DerivedKeys
 from proxy.payments.l402.caveats import BadCaveat, Caveats, parse_caveats
 from proxy.payments.l402.identifier import new_identifier, payment_hash_of
-from proxy.payments.l402.invoice_rail import MSAT_PER_SAT, InvoiceRail, preimage_of, proves
+from proxy.payments.l402.invoice_rail import InvoiceRail, preimage_of, proves
 from proxy.payments.l402.macaroon import Macaroon, MalformedMacaroon, mint, parse
 from proxy.payments.l402.terms import ANEW, REFUND, Limits, invalid
 from proxy.payments.settings import L402
+from proxy.pricing.money import MSAT_PER_SAT
 
 MS: Final = 1000
 NAMES_BYTES_MAX: Final = 2048
@@ -26,6 +27,7 @@ class L402Rail(InvoiceRail):
     """Macaroons are signed by a root key derived for their epoch: no restart voids one that was paid."""
 
     name: ClassVar[str] = "l402"
+    money: ClassVar[str] = "Lightning"
     credentials: ClassVar[frozenset[Credential]] = frozenset({Credential.L402})
 
     def __init__(self, settings: L402, keys: DerivedKeys, ledger: PaymentLedger, *, leases_max: int) -> None:

@@ -13,6 +13,7 @@ from proxy.ledger.payment_api import Invoice, PaymentLedger, TooManyInvoices
 from proxy.payments.api import IssuedInvoice
 from proxy.payments.lightning.api import Node, NodeFailure, NodeStatus
 from proxy.payments.settings import Lightning
+from proxy.pricing.money import MSAT_PER_SAT
 
 PAUSE_SECONDS: Final = 5.0
 """After a failure of the node Lightning is not on offer for so long; then one invoice at a time tries it."""
@@ -25,7 +26,6 @@ KEPT_MAX: Final = 4096
 UNPAID_SECONDS: Final = 2.0
 """The node's word that an invoice is unpaid is taken for so long before it goes out again."""
 MEMO_CHARS_MAX: Final = 100
-SAT: Final = 1000
 
 
 @dataclass(slots=True, eq=False)
@@ -77,7 +77,7 @@ class Invoices:
         Raises Refusal `payment_unavailable` (503: the node, or too many in all) and `rate_limited` (429: too many of
         this client).
         """
-        msat = -(-msat // SAT) * SAT
+        msat = -(-msat // MSAT_PER_SAT) * MSAT_PER_SAT
         if not reuse:
             return await self._create(msat, memo, client, purpose, seconds, terms, poll_digest)
         kept = self._entry((client, msat, purpose, terms, reuse))

@@ -5,8 +5,7 @@ from __future__ import annotations
 from proxy.payments.lightning.api import NodeInvoice, NodeStatus
 from proxy.payments.lightning.rest import RestNode
 from proxy.payments.settings import Lightning
-
-SAT = 1000
+from proxy.pricing.money import MSAT_PER_SAT
 
 
 class LnbitsNode(RestNode):
@@ -20,7 +19,7 @@ class LnbitsNode(RestNode):
 
     async def create_invoice(self, *, msat: int, memo: str, seconds: int) -> NodeInvoice:
         """Raises NodeFailure."""
-        asked = {"out": False, "amount": msat // SAT, "unit": "sat", "memo": memo, "expiry": seconds}
+        asked = {"out": False, "amount": msat // MSAT_PER_SAT, "unit": "sat", "memo": memo, "expiry": seconds}
         body = await self.ask("POST", "/api/v1/payments", json=asked)
         member = "bolt11" if body.get("bolt11") else "payment_request"
         return NodeInvoice(self.text(body, "payment_hash"), self.text(body, member))

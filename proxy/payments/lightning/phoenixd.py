@@ -8,8 +8,7 @@ from urllib.parse import urlencode
 from proxy.payments.lightning.api import NodeInvoice, NodeStatus
 from proxy.payments.lightning.rest import RestNode
 from proxy.payments.settings import Lightning
-
-SAT = 1000
+from proxy.pricing.money import MSAT_PER_SAT
 
 
 class PhoenixdNode(RestNode):
@@ -23,7 +22,7 @@ class PhoenixdNode(RestNode):
 
     async def create_invoice(self, *, msat: int, memo: str, seconds: int) -> NodeInvoice:
         """Raises NodeFailure."""
-        form = urlencode({"description": memo, "amountSat": msat // SAT, "expirySeconds": seconds})
+        form = urlencode({"description": memo, "amountSat": msat // MSAT_PER_SAT, "expirySeconds": seconds})
         body = await self.ask(
             "POST",
             "/createinvoice",

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from proxy.payments.api import IssuedInvoice
-from proxy.payments.l402.invoice_rail import MSAT_PER_SAT
 from proxy.payments.mpp.encoding import encode, encode_bytes
+from proxy.pricing.money import MSAT_PER_SAT
 
 METHOD: Final = "lightning"
 INTENT: Final = "charge"

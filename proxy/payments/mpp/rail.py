@@ -10,13 +10,14 @@ from proxy.errors import Refusal
 from proxy.ledger.payment_api import Lease, Payment, PaymentLedger, PaymentTaken, Proof, Tender
 from proxy.payments.api import Ask, Credential, HeaderFields, IssuedInvoice, Offer, Presented
 from proxy.payments.keys import DerivedKeys
-from proxy.payments.l402.invoice_rail import MSAT_PER_SAT, InvoiceRail, PaidInvoice, proves
+from proxy.payments.l402.invoice_rail import InvoiceRail, PaidInvoice, proves
 from proxy.payments.l402.terms import ANEW
 from proxy.payments.mpp.challenge import challenge_of, content_digest, milliseconds, timestamp
 from proxy.payments.mpp.credential import MppCredential, parse_credential
 from proxy.payments.mpp.encoding import encode
 from proxy.payments.mpp.problems import Problem, as_problem
 from proxy.payments.settings import Mpp
+from proxy.pricing.money import MSAT_PER_SAT
 
 KEY_PURPOSE: Final = "mpp/challenge"
 MS: Final = 1000
@@ -26,6 +27,7 @@ class MppRail(InvoiceRail):
     """`WWW-Authenticate: Payment` and `Authorization: Payment`; a receipt with every paid answer."""
 
     name: ClassVar[str] = "mpp"
+    money: ClassVar[str] = "Lightning"
     credentials: ClassVar[frozenset[Credential]] = frozenset({Credential.MPP})
 
     def __init__(

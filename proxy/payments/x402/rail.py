@@ -41,6 +41,7 @@ class X402Rail(Rail):
     """
 
     name: ClassVar[str] = "x402"
+    money: ClassVar[str] = "USDC"
     proofs: ClassVar[str] = "x402"
     credentials: ClassVar[frozenset[Credential]] = frozenset(_VERSIONS)
 
@@ -176,7 +177,8 @@ class X402Rail(Rail):
         payment = await self._ledger.payment(self.proofs, authorization.key)
         if payment is None:
             raise Refusal("not_found", "No payment with this authorization has been seen here: nothing was taken.")
-        return self._proof(Authorization.parse(payment.detail), payment.binding)
+        first = Authorization.parse(payment.detail) if payment.detail else authorization
+        return self._proof(first, payment.binding)
 
     def _proof(self, authorization: Authorization, bound: str) -> Proof:
         return Proof(

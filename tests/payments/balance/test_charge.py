@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.ledger.payment_api import Unit
-from proxy.payments.balance.charge import MSAT_PER_BTC, amount_of, charge_of, floor_of, usd_of
-from proxy.payments.bitcoin_price import msat_of
+from proxy.payments.balance.charge import amount_of, charge_of, floor_of, usd_of
 from proxy.payments.settings import X402, Balance, Payments
-from proxy.pricing.money import Nano
+from proxy.pricing.money import MSAT_PER_BTC, Nano
 
 USD = st.integers(0, 10**15).map(Nano)
 RATES = st.integers(10**12, 10**17)
@@ -42,12 +41,20 @@ def test_more_never_charges_less(one: Nano, other: Nano, unit: Unit, rate: int, 
 
 
 @given(USD, RATES)
-def test_dollars_become_msat_as_everywhere(usd: Nano, rate: int) -> None:
-    """Rounded up once, by the same rule as a price; there and back loses nothing."""
+def test_dollars_become_msat_rounded_up_once(usd: Nano, rate: int) -> None:
+    """They cover the price and a msat less would not; there and back loses nothing."""
     msat = amount_of(usd, Unit.MSAT, rate)
     assert msat is not None
-    assert msat == msat_of(usd, rate)
+    assert msat * rate >= usd * MSAT_PER_BTC > (msat - 1) * rate
     assert usd_of(msat, rate) >= usd
+
+
+def test_conversions_by_hand() -> None:
+    """At 100,000 dollars a sat is a tenth of a cent."""
+    rate = 100_000 * 10**9
+    assert amount_of(Nano(10**9), Unit.MSAT, rate) == 1_000_000
+    assert amount_of(Nano(1), Unit.MSAT, rate) == 1
+    assert usd_of(1_000, rate) == 1_000_000
 
 
 def test_floors() -> None:
