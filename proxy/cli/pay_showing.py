@@ -41,10 +41,7 @@ class Shown:
         if self.json:
             return
         self._end_line()
-        mark = {"paid_request": "->", "request": "->", "offers": "<-", "answer": "<-", "change": "<-"}.get(
-            step.kind, "  "
-        )
-        self._console.print(f"{mark} {step.text}", markup=False)
+        self._console.print(f"{_MARKS.get(step.kind, '  ')} {step.text}", markup=False)
         if step.offers:
             table = Table("rail", "price", "what")
             for offer in step.offers:

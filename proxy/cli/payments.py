@@ -46,6 +46,15 @@ class StateName(StrEnum):
     REFUSED = "refused"
 
 
+class RailName(StrEnum):
+    """As `Proof.rail`: L402 and MPP share the proof of their invoice."""
+
+    LIGHTNING = "lightning"
+    X402 = "x402"
+    TRANSFER = "transfer"
+    CASHU = "cashu"
+
+
 app = typer.Typer(help="Payments of callers who pay for each request.", no_args_is_help=True)
 IdArgument = Annotated[str, typer.Argument(help="Id of the payment: pay_...", metavar="ID")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
@@ -55,7 +64,7 @@ ReasonOption = Annotated[str, typer.Option(help="How you know; kept with the pay
 @app.command("list", epilog="Example: tollway payments list --state unknown --json")
 def list_(
     state: Annotated[list[StateName] | None, typer.Option(help="Only in this state; repeatable.")] = None,
-    rail: Annotated[str | None, typer.Option(help="Only of this one: lightning, x402, transfer, cashu.")] = None,
+    rail: Annotated[RailName | None, typer.Option(help="Only of this one.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=COUNT_MAX, help="At most so many, the newest.")] = COUNT,
     config: ConfigOption = DEFAULT_CONFIG,
     json: JsonOption = False,

@@ -17,7 +17,7 @@ Epoch = Annotated[int, Field(ge=0, le=10_000_000_000)]
 class BitcoinPriceEntry(Strict):
     """Dollars a bitcoin. Without it no rail in sats is on offer."""
 
-    fixed_usd: Annotated[Decimal, Field(gt=0, decimal_places=2)] | None = Field(
+    fixed_usd: Annotated[Decimal, Field(ge=1_000, le=100_000_000, decimal_places=2)] | None = Field(
         default=None, description="A fixed price, for who hedges. Empty with the dev backend: 68000."
     )
 

@@ -49,6 +49,12 @@ def build_payments(
         return None
     bitcoin = _bitcoin(entry, marks.below("bitcoin"), problems, needed=lightning is not None or cashu is not None)
     balance = entry.balance
+    if balance.enabled and balance.sats_min > balance.sats_max:
+        problems.append(
+            marks.below("balance").problem(
+                ("sats_min",), f"nobody can pay in so much: 'sats_max' is {balance.sats_max}"
+            )
+        )
     return Payments(
         secret=_secret(entry.secret, marks, problems),
         url=entry.public_url.rstrip("/"),
@@ -157,6 +163,13 @@ def _lightning_problems(node: LightningEntry, marks: Marks) -> list[Problem]:
 def _x402(entry: X402Entry, marks: Marks, problems: list[Problem]) -> X402 | None:
     if not entry.pay_to:
         return None
+    if _is_mistyped(entry.pay_to):
+        problems.append(
+            marks.problem(
+                ("pay_to",),
+                "the case of its letters (EIP-55) does not fit: a digit is mistyped. Copy it again from the wallet",
+            )
+        )
     networks = {asset.network for asset in entry.assets}
     problems.extend(
         marks.problem(("rpc", network), f"no asset is on '{network}'", suggestion=near(network, networks))
@@ -196,6 +209,14 @@ def _x402(entry: X402Entry, marks: Marks, problems: list[Problem]) -> X402 | Non
         transfer_seconds_max=entry.transfer_seconds_max,
         development=entry.development,
     )
+
+
+def _is_mistyped(address: str) -> bool:
+    """Whether an address in mixed case fails the checksum that its case is. In one case it has none."""
+    from proxy.payments.x402.typed_data import checksummed
+
+    digits = address[2:]
+    return digits not in (digits.lower(), digits.upper()) and address != checksummed(address)
 
 
 def _pairs(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -87,6 +87,12 @@ def test_the_newest_are_listed_for_people_and_programs(tollway: Tollway, paid: d
     assert len(json.loads(tollway("list", "--limit", "2", "--json").stdout)) == 2
 
 
+def test_a_rail_that_there_is_not_is_no_empty_list(tollway: Tollway, paid: dict[str, Lease]) -> None:
+    """A slip of the hand must not look like no payments."""
+    result = tollway("list", "--rail", "l402")
+    assert (result.exit_code, "'lightning'" in result.stderr) == (2, True)
+
+
 def test_stuck_ones_are_an_exit_code(tollway: Tollway, paid: dict[str, Lease]) -> None:
     """For a cron job; 0 once all are decided."""
     result = tollway("stuck")

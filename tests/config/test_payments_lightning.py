@@ -62,3 +62,17 @@ def test_settings_out_of_range_are_refused(entry: dict[str, Any]) -> None:
     """Before anything is built."""
     with pytest.raises(ValidationError):
         built(l402=entry)
+
+
+def test_a_balance_that_nobody_can_pay_into_is_a_problem() -> None:
+    """The least above the most."""
+    _, (problem,) = built(balance={"sats_min": 200, "sats_max": 100})
+    assert "balance.sats_min: nobody can pay in so much: 'sats_max' is 100" in str(problem)
+    assert not built(balance={"sats_min": 200, "sats_max": 100, "enabled": False})[1]
+
+
+@pytest.mark.parametrize("usd", ["68", "0", "6800000000000"])
+def test_a_fixed_price_that_no_bitcoin_has_is_a_problem(usd: str) -> None:
+    """As for a price that is polled: thousands left out would sell a thousandfold too dear."""
+    with pytest.raises(ValidationError):
+        built(bitcoin={"fixed_usd": usd})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,10 @@ def test_settling_by_a_facilitator_wants_its_address_alone() -> None:
         ({"rpc": {"eip155:8453": "http://node.example"}, "signer_key": KEY}, "https://"),
         ({"facilitator": "http://127.0.0.1:4020"}, "https://"),
         ({"facilitator": "https://facilitator.example", "transfers": True}, "needs rpc"),
+        (
+            {"facilitator": "https://facilitator.example", "pay_to": "0x209693Bc6afc0C5328bA36FaF03C514EF312287D"},
+            "mistyped",
+        ),
         ({"facilitator": "https://facilitator.example", "rpc": {"eip155:1": "https://node.example"}}, "no asset"),
     ],
 )
@@ -59,3 +64,13 @@ def test_what_cannot_settle_is_a_problem(entry: dict[str, object], says: str) ->
     assert len(problems) == 1
     assert says in str(problems[0])
     assert "hunter2" not in str(problems[0])
+
+
+@pytest.mark.parametrize("spelled", [str, str.lower, lambda address: "0x" + address[2:].upper()])
+def test_an_address_is_taken_in_one_case_or_with_its_checksum(spelled: Callable[[str], str]) -> None:
+    """In one case it has no checksum to fail."""
+    address = spelled("0x209693Bc6afc0C5328bA36FaF03C514EF312287C")
+    x402, problems = built(facilitator="https://facilitator.example", pay_to=address)
+    assert not problems
+    assert x402 is not None
+    assert x402.pay_to == address

@@ -24,7 +24,7 @@ NOW_MS = 1_700_000_000_000
 NOW = NOW_MS // 1000
 PAYER: LocalAccount = Account.from_key("0x" + "11" * 32)
 STRANGER: LocalAccount = Account.from_key("0x" + "22" * 32)
-PAY_TO = "0xe05cf38AB5d01B5C2B5D9eC2A3E4f17c1B1a2A3d"
+PAY_TO = "0xE05cf38AB5d01b5c2b5d9eC2a3E4f17C1b1a2A3d"
 USDC = Asset("eip155:8453", "0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913")
 SEPOLIA = Asset("eip155:84532", "0x036CbD53842c5426634e7929541eC2318f3dCF7e", name="USDC")
 NONCE = bytes(range(32))
