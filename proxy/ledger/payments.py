@@ -200,6 +200,7 @@ class Payments:
         row = self._under(lease)
         row.befall(Event.REFUSE, reason, at_ms)
         row.let_go()
+        row.detail = b""  # Nothing is ever asked about it again, and junk must not fill the disk.
         self.table.save(row)
 
     def freed(self, lease: Lease, reason: str, at_ms: int) -> None:
@@ -207,6 +208,8 @@ class Payments:
         row = self._under(lease)
         row.befall(Event.FREE, reason, at_ms)
         row.let_go()
+        if row.state is PaymentState.SEEN and row.on_failure == OnFailure.FREE.value:
+            row.detail = b""  # As above. What comes back as ecash keeps its swap, which may yet take effect.
         self.table.save(row)
 
     def unknown(self, *, count_max: int, idle_ms: int, at_ms: int) -> list[Lease]:

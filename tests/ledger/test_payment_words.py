@@ -11,6 +11,7 @@ import pytest
 
 from proxy.ledger.payment_api import (
     LeaseLost,
+    OnFailure,
     Receipt,
     StoredAnswer,
     Taken,
@@ -75,6 +76,28 @@ async def test_a_refused_proof_is_never_taken_again(ledger: SqliteLedger) -> Non
     assert (refused.why, refused.payment.reason) == (Taken.REFUSED, "signature of a stranger")
     with pytest.raises(LeaseLost):
         await ledger.payment_settled(leased(hold), Receipt(1000))
+
+
+@pytest.mark.parametrize(
+    ("word", "on_failure", "kept"),
+    [
+        ("payment_refused", OnFailure.FREE, b""),
+        ("payment_refused", OnFailure.RETURN, b""),
+        ("payment_freed", OnFailure.FREE, b""),
+        ("payment_freed", OnFailure.RETURN, b"plan"),
+    ],
+)
+async def test_nothing_is_kept_of_what_brought_nothing(
+    ledger: SqliteLedger, word: str, on_failure: OnFailure, kept: bytes
+) -> None:
+    """Whoever sends junk for a payment cannot fill the disk with it. A swap may yet take effect: its plan stays."""
+    shown = unsettled("key", detail=b"plan", on_failure=on_failure)
+    hold = await ledger.hold(bought(shown))
+    await getattr(ledger, word)(leased(hold), "junk")
+    payment = await stands(ledger, shown)
+    assert (payment.detail, payment.reason) == (kept, "junk")
+    ledger.release(hold, reason="refused", at_ms=0)
+    await ledger.flush()
 
 
 async def test_what_is_unknown_belongs_to_one_reconciler_at_a_time(ledger: SqliteLedger, clock: FakeClock) -> None:

@@ -276,6 +276,16 @@ async def test_payer_may_ask_about_its_payment_at_any_time():
     assert await own.rail.shown(claimed(Payload(value=10**9)).presented()) == proof
 
 
+@pytest.mark.parametrize("state", [PaymentState.SEEN, PaymentState.REFUSED])
+async def test_payer_may_ask_about_a_payment_that_brought_nothing(state):
+    """The ledger keeps nothing of it but what became of it: it is what is shown now."""
+    own = till()
+    proof = (await own.rail.check(Payload().presented(), ask())).proof
+    own.ledger.known[proof.key] = replace(payment(proof, state), detail=b"")
+    assert await own.rail.shown(claimed(Payload()).presented()) == proof
+    assert own.rail.taken(PaymentTaken(Taken.REFUSED, own.ledger.known[proof.key])).status == 402
+
+
 @pytest.mark.parametrize("payload", [Payload(), claimed(Payload(), STRANGER)])
 async def test_public_signature_is_no_right_to_a_refund(payload):
     """Whoever watches the chain has it: the payer must sign that it asks, and is told what."""
@@ -293,6 +303,15 @@ async def test_unknown_payment_is_not_shown():
     with pytest.raises(Refusal) as caught:
         await till().rail.shown(claimed(Payload()).presented())
     assert caught.value.code == "not_found"
+
+
+@pytest.mark.parametrize("state", [PaymentState.SEEN, PaymentState.REFUSED])
+async def test_payment_that_took_nothing_is_shown_as_it_came(state):
+    """The ledger keeps no authorization that nobody will be asked about."""
+    own = till()
+    proof = (await own.rail.check(Payload().presented(), ask())).proof
+    own.ledger.known[proof.key] = payment(proof, state, detail=b"")
+    assert await own.rail.shown(claimed(Payload()).presented()) == proof
 
 
 async def test_contract_wallets_payment_is_not_shown():
