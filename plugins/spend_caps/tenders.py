@@ -59,9 +59,10 @@ def paid_for(exchange: Exchange, tender: Tender, settlement: Settlement, rails: 
     if tender.proof is not None:
         return replace(settlement, charged=ask.price.usd if exchange.paid else ZERO)
     used = settlement.charged if settlement.paid is None else settlement.paid
-    charged = _at_most(settlement.charged, ask, rails)
     if not used and not _answered(exchange):
+        charged = _at_most(settlement.charged, ask, rails) if settlement.charged else ZERO
         return replace(settlement, charged=charged, paid=None)
+    charged = _at_most(settlement.charged, ask, rails)
     amount = charge_of(_at_most(used, ask, rails), tender.unit, ask.price.nano_per_btc, rails.settings, tender.amount)
     return replace(settlement, charged=charged, paid=None, tendered=amount)
 
@@ -72,4 +73,4 @@ def _answered(exchange: Exchange) -> bool:
 
 
 def _at_most(cost: Nano, ask: Ask, rails: Rails) -> Nano:
-    return min(surcharged(cost, rails.settings), ask.price.usd) if cost else ZERO
+    return min(surcharged(cost, rails.settings), ask.price.usd)
