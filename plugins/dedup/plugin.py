@@ -103,7 +103,7 @@ class DedupPlugin(Plugin[DedupSettings]):
             flight.answer = Answer.of(response, self.services.clock.monotonic())
         finally:
             kept = memory.end(twin, flight)
-        if kept:
+        if kept and not exchange.repeated:
             response.headers["x-dedup"] = "miss"
         return response
 

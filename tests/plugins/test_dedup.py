@@ -346,6 +346,21 @@ async def test_a_proofs_twin_is_409_while_the_first_runs_and_answered_after() ->
     assert bench.upstream.calls == 1
 
 
+async def test_an_answer_that_was_kept_further_in_stays_a_hit() -> None:
+    """What the ledger gives again to who shows a spent proof was bought before, and says so."""
+    bench = Bench()
+
+    async def kept(seen: Exchange, call_next: Next) -> Response:
+        response = await call_next(seen)
+        seen.repeated = True
+        response.headers["x-dedup"] = "hit"
+        return response
+
+    seen = bench.exchange(payment_proof="digest")
+    response = await bench.plugin(seen, lambda asked: kept(asked, bench.upstream))
+    assert response.headers["x-dedup"] == "hit"
+
+
 async def test_an_alias_that_is_registered_anew_is_another_model() -> None:
     """Nobody is given what the server answered that stood behind it before, or under a key that was replaced."""
     bench = Bench()
