@@ -17,6 +17,7 @@ from proxy.dialects import DIALECTS
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Response
 from proxy.identities import IdentityKind
+from proxy.plugin import Next
 from proxy.policy.rules import NO_RULES
 from tests.support.fakes import CHAT_BODY, EMBEDDINGS, Chunks, FakeClock, Log, exchange, generation, identity, model
 
