@@ -43,7 +43,7 @@ def build_payments(
             marks.problem(("tier",), f"there is no tier '{entry.tier}'", suggestion=near(entry.tier, tiers))
         )
     lightning = _lightning(entry, marks.below("lightning"), problems, root)
-    x402 = _x402(entry.x402, marks.below("x402"), problems)
+    x402 = _x402(entry.x402, marks.below("x402"), problems, public_url=entry.public_url)
     cashu = _cashu(entry, marks.below("cashu"), problems)
     if lightning is None and x402 is None and cashu is None:
         return None
@@ -160,7 +160,7 @@ def _lightning_problems(node: LightningEntry, marks: Marks) -> list[Problem]:
     return found
 
 
-def _x402(entry: X402Entry, marks: Marks, problems: list[Problem]) -> X402 | None:
+def _x402(entry: X402Entry, marks: Marks, problems: list[Problem], *, public_url: str) -> X402 | None:
     if not entry.pay_to:
         return None
     if _is_mistyped(entry.pay_to):
@@ -188,6 +188,13 @@ def _x402(entry: X402Entry, marks: Marks, problems: list[Problem]) -> X402 | Non
         problems.append(marks.problem(("signer_key",), "this is not a private key: 32 bytes in hex"))
     if entry.transfers and not entry.rpc:
         problems.append(marks.problem(("transfers",), "transfers are looked up on chain, which needs rpc"))
+    elif entry.transfers and not public_url and not entry.development:
+        problems.append(
+            marks.problem(
+                ("transfers",),
+                "payers sign for our address, or the same transfer would pay at another proxy too: set public_url",
+            )
+        )
     for place, url in (("facilitator", entry.facilitator or "https://"), *(("rpc", url) for url in entry.rpc.values())):
         if not url.startswith("https://") and not entry.development:
             problems.append(marks.problem((place,), "must begin with https://, unless 'development: true'"))

@@ -51,6 +51,7 @@ def test_settling_by_a_facilitator_wants_its_address_alone() -> None:
         ({"rpc": {"eip155:8453": "http://node.example"}, "signer_key": KEY}, "https://"),
         ({"facilitator": "http://127.0.0.1:4020"}, "https://"),
         ({"facilitator": "https://facilitator.example", "transfers": True}, "needs rpc"),
+        ({"facilitator": "https://facilitator.example", "transfers": True, "rpc": NODE}, "set public_url"),
         (
             {"facilitator": "https://facilitator.example", "pay_to": "0x209693Bc6afc0C5328bA36FaF03C514EF312287D"},
             "mistyped",
