@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ SECRET_BYTES: Final = 32
 
 
 class SecretUnreadable(Exception):
-    """The secret in the state folder is not what was written there; the message says what to do."""
+    """The secret in the state folder is not what was written there, or not secret; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,10 @@ def kept_secret(path: Path) -> bytes:
         finally:
             fresh.unlink()
     secret = path.read_bytes()
+    if path.stat().st_mode & stat.S_IRWXO:
+        raise SecretUnreadable(
+            f"every user of this machine can read {path}, and so make tokens of every balance: chmod 600 {path}"
+        )
     if len(secret) != SECRET_BYTES:
         raise SecretUnreadable(
             f"{path} does not hold {SECRET_BYTES} bytes: restore it from a backup, or set payments.secret"
