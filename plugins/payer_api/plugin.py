@@ -42,7 +42,7 @@ class PayerApiPlugin(Plugin[PayerApiSettings]):
         if self._rails is not None:
             from proxy.payments.refunds import Refunds
 
-            self._refunds = Refunds(self._rails, services.ledger)
+            self._refunds = Refunds(self._rails, services.ledger, services.log)
 
     async def __call__(self, exchange: Exchange, call_next: Next) -> Response:
         return await call_next(exchange)

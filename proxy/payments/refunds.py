@@ -7,7 +7,7 @@ who asks again is told the same.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from proxy.errors import Refusal
 from proxy.ledger.payment_api import (
@@ -17,6 +17,7 @@ from proxy.ledger.payment_api import (
     Lease,
     LeaseLost,
     NewBalance,
+    OnFailure,
     Payment,
     PaymentLedger,
     PaymentTaken,
@@ -24,8 +25,9 @@ from proxy.ledger.payment_api import (
     Taken,
 )
 from proxy.ledger.payment_states import PaymentState
+from proxy.payments.api import Doubtful, Outcome, Rail, Settled
 from proxy.payments.balance.funding import DAY_MS, opened_by
-from proxy.payments.collection import unknown
+from proxy.payments.collection import record, unknown
 from proxy.payments.rails import Rails
 from proxy.payments.together import Together
 from proxy.payments.tokens import digest_of, token_for
@@ -46,9 +48,10 @@ class Refunded:
 class Refunds:
     """Refunds on demand. What is under way is finished whoever leaves."""
 
-    def __init__(self, rails: Rails, ledger: PaymentLedger) -> None:
+    def __init__(self, rails: Rails, ledger: PaymentLedger, log: Any) -> None:
         self._rails = rails
         self._ledger = ledger
+        self._log = log
         self._together: Together[Refunded] = Together("refund")
 
     async def finish(self) -> None:
@@ -66,17 +69,39 @@ class Refunds:
         payment = await self._ledger.payment(proof.rail, proof.key)
         if payment is None and not proof.settled:
             raise nothing_taken()
-        if payment is not None and payment.state is PaymentState.SEEN and not proof.settled:
+        late = proof.on_failure is OnFailure.RETURN
+        if payment is not None and payment.state is PaymentState.SEEN and not proof.settled and not late:
             raise nothing_taken()
         try:
             lease = await self._ledger.lease(proof, "")
         except PaymentTaken as taken:
             return await self._taken(taken)
+        rail = self._rails.proving(proof.rail) if late else None
+        if not lease.settled and rail is not None:
+            return await self._late(rail, lease)
         if not lease.settled:
             lease.asked = False
             self._ledger.unlease(lease, reason="nothing to refund")
             raise nothing_taken()
         return await self._credit(lease)
+
+    async def _late(self, rail: Rail, lease: Lease) -> Refunded:
+        """Its payer has let the money go, and a swap that was given up may have taken effect since: its mint is asked
+        before it is said that nothing was taken.
+        """
+        outcome: Outcome = Doubtful("looking for it was cut off")
+        try:
+            outcome = await rail.reconcile(lease)
+        finally:
+            outcome = await record(self._ledger, lease, outcome, self._log)
+        if isinstance(outcome, Doubtful):
+            raise unknown(lease.id)
+        if isinstance(outcome, Settled):
+            self._ledger.unlease(lease, reason="found when its refund was asked for")
+            payment = await self._ledger.payment(lease.proof.rail, lease.proof.key)
+            if payment is not None:
+                return await self.given_back(payment)
+        raise nothing_taken()
 
     async def _credit(self, lease: Lease) -> Refunded:
         token = token_for(self._rails.keys, lease.id)

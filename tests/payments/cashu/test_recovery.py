@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from proxy.errors import Refusal
 from proxy.ledger.payment_api import LeaseLost
 from proxy.ledger.payment_states import PaymentState
 from proxy.payments.api import Declined, Doubtful, Settled
 from proxy.payments.cashu.blinding import y_of
 from proxy.payments.cashu.swaps import SwapRecord
 from proxy.payments.cashu.tokens import encode_token, parse_token
+from proxy.payments.refunds import Refunds
 from tests.ledger.making import crash
-from tests.payments.cashu.desk import Desk, Doubt, ask
+from tests.payments.cashu.desk import Desk, Doubt, ask, presented
 from tests.peers.mint.scripted import Fault, ScriptedMint
 
 SWAP, STATES, RESTORE = "/v1/swap", "/v1/checkstate", "/v1/restore"
+
+
+def take_late(mint: ScriptedMint, record: SwapRecord) -> None:
+    """The mint does what it was asked for long ago."""
+    assert record.plan is not None
+    mint._own(
+        SWAP,
+        {
+            "inputs": [
+                {"amount": n.amount, "id": n.keyset, "secret": n.secret, "C": n.signature.hex()} for n in record.inputs
+            ],
+            "outputs": [{"amount": o.amount, "id": o.keyset, "B_": o.blinded} for o in record.plan.outputs],
+        },
+    )
 
 
 def worth(token: str) -> int:
@@ -36,18 +53,38 @@ async def test_swap_that_takes_effect_late_is_found_by_the_next_try(tmp_path: Pa
         scripted.faults.clear()
         record = SwapRecord.load((await desk.only()).detail)
         assert record.plan is not None
-        scripted._own(
-            SWAP,
-            {
-                "inputs": [
-                    {"amount": n.amount, "id": n.keyset, "secret": n.secret, "C": n.signature.hex()}
-                    for n in record.inputs
-                ],
-                "outputs": [{"amount": o.amount, "id": o.keyset, "B_": o.blinded} for o in record.plan.outputs],
-            },
-        )
+        take_late(scripted, record)
         paid = await desk.buy(token)
         assert (paid.payment.captured, paid.payment.change, worth(paid.change)) == (30_000, 34_000, 34)
+
+
+async def test_swap_that_takes_effect_late_is_given_back_to_who_asks_for_a_refund(
+    tmp_path: Path, scripted: ScriptedMint
+) -> None:
+    """That nothing was taken was true when it was said: before it is said again the mint is asked again."""
+    async with Desk(tmp_path, scripted.url) as desk:
+        token = scripted.notes(64)
+        rails: Any = SimpleNamespace(proving=lambda _: desk.rail)
+        refunds = Refunds(rails, desk.ledger, desk.log)
+        scripted.faults[SWAP] = Fault.CUT_BEFORE
+        with pytest.raises(Doubt):
+            await desk.buy(token)
+        await desk.reconcile()
+        scripted.faults.clear()
+        with pytest.raises(Refusal, match="Nothing was taken"):
+            await refunds.refund(await desk.rail.shown(presented(token)))
+        assert (await desk.only()).state is PaymentState.SEEN
+        scripted.faults[STATES] = Fault.CUT_BEFORE
+        with pytest.raises(Refusal) as refused:
+            await refunds.refund(await desk.rail.shown(presented(token)))
+        assert refused.value.code == "payment_unknown"
+        scripted.faults.clear()
+        await desk.reconcile()
+        take_late(scripted, SwapRecord.load((await desk.only()).detail))
+        for _ in range(2):
+            refunded = await refunds.refund(await desk.rail.shown(presented(token)))
+            assert sum(note.amount for note in refunded.ecash) == 64
+        assert (await desk.only()).returned == 64_000
 
 
 async def test_notes_spent_without_a_signature_for_us_are_not_given_up_at_once(
