@@ -44,13 +44,14 @@ def _chain_problems(generation: Generation, config: Path) -> list[Problem]:
 
 
 def _unpaid(generation: Generation, links: list[Any]) -> list[Problem]:
-    """Rails that are on, and no plugin that asks for the money, or takes it: every payer would be refused."""
+    """Rails that are on, and no plugin that asks for the money, takes it, gives it back, or sells what is on offer."""
     names = [link.name for link in links]
     if generation.payments is None or not generation.chain_marks:
         return []
     wanted = ("challenge", "spend_caps", "payment")
     top = generation.chain_marks[0].top()
-    if missing := [name for name in wanted if name not in names]:
+    endpoints = ("payer_api",) if generation.payments.balance is None else ("payer_api", "balance")
+    if missing := [name for name in (*wanted, *endpoints) if name not in names]:
         text = " and ".join(f"'{name}'" for name in missing)
         return [top.problem(("chain",), f"rails are on under 'payments': the chain needs {text}", key=True)]
     if [name for name in names if name in wanted] != list(wanted):

@@ -64,6 +64,28 @@ def test_a_chain_in_which_nobody_provides_a_fact_is_refused(folder: Path) -> Non
     assert result.output.startswith(f"{config}:")
 
 
+@pytest.mark.parametrize(
+    ("link", "balance", "says"),
+    [
+        ("payment", "", "the chain needs 'payment'"),
+        ("payer_api", "", "the chain needs 'payer_api'"),
+        ("balance", "", "the chain needs 'balance'"),
+        ("balance", "  balance: {enabled: false}\n", None),
+    ],
+)
+def test_rails_want_who_takes_the_money_gives_it_back_and_sells_balances(
+    folder: Path, link: str, balance: str, says: str | None
+) -> None:
+    """What a 402 or a refusal tells a payer to ask for is there."""
+    config = folder / "config.yaml"
+    edit(config, "backend: ${TOLLWAY_LIGHTNING:-off}", "backend: dev")
+    edit(config, "development: ${TOLLWAY_DEVELOPMENT:-false}", "development: true")
+    edit(config, "  # Prepaid balances, bal_...", f"{balance}  # Prepaid balances, bal_...")
+    edit(config, f"  - {link} ", f"  # - {link} ")
+    result = RUNNER.invoke(app, ["check", "--config", str(config)])
+    assert (result.exit_code, says is None or says in result.output) == (0 if says is None else 1, True)
+
+
 def test_json_holds_the_same_for_programs(folder: Path) -> None:
     """File, line, column, key, message, suggestion."""
     config = folder / "config.yaml"

@@ -140,7 +140,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         "key_limit",
         "pricing",
     ]
-    links = ["cors", "audit", *chain, "challenge", "spend_caps", "payment", "routing", "metering"]
+    paid = ["payer_api", "balance", "challenge", "spend_caps", "payment"]
+    links = ["cors", "audit", *chain, *paid, "routing", "metering"]
     config = {"chain": links, "payments": WIDE_OFFERS}
     narrow = {**LIMITS, "ip": {"requests": {"per_minute": 3, "burst": 3, "burst_seconds": 60}}}
     with world(tmp_path_factory.mktemp("front"), config=config, policies={"limits": narrow}) as one:
