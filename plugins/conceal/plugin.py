@@ -126,7 +126,7 @@ def _put(exchange: Exchange, response: Response, refusal: Refusal) -> None:
     response.status = refusal.status
     response.stream = None
     response.sse = False
-    response.headers["content-type"] = "application/json"
+    response.headers["content-type"] = refusal.headers.get("content-type", "application/json")
     response.body = refusal.envelope(dialect=exchange.operation.dialect)
 
 

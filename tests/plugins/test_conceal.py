@@ -139,6 +139,19 @@ async def test_refusal_leaves_without_its_note_to_the_operator() -> None:
     assert response.headers["server"] == "tollway"
 
 
+async def test_problem_document_stays_one() -> None:
+    """What a payer by the Payment scheme is told is said in the type that it reads."""
+
+    async def refuse(_: Exchange) -> Response:
+        problem = {"content-type": "application/problem+json", "cache-control": "no-store"}
+        raise Refusal("invalid_payment", "No.", body=b'{"type":"about:blank"}', headers=problem)
+
+    response = await compose([plugin()], refuse, Log())(asked())
+    assert (response.status, response.body) == (401, b'{"type":"about:blank"}')
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["cache-control"] == "no-store"
+
+
 async def test_answer_beside_a_refusal_is_the_refusal() -> None:
     """Whatever bytes of an upstream's stand in its place."""
     seen = asked()
