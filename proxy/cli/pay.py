@@ -63,6 +63,7 @@ class PayGroup(TyperGroup):
 app = typer.Typer(
     cls=PayGroup,
     help='Pay for requests, without an account: tollway pay --model M "prompt" (options: tollway pay request --help).',
+    epilog='Example: tollway pay --model demo-paid --dev "What is a toll?"',
     no_args_is_help=True,
 )
 NumberArgument = Annotated[int | None, typer.Argument(help="Number of the kept payment (tollway pay status).")]
