@@ -245,6 +245,9 @@ class ScriptedSettler:
         self.asked.append(authorization)
         return self.wallet
 
+    async def wallet_says(self, authorization: Authorization, digest: bytes, signature: bytes) -> bool | None:
+        return None if self.wallet is None else self.wallet and signature == b"agreed"
+
     async def reconcile(self, authorization: Authorization) -> Outcome:
         self.asked.append(authorization)
         return self.outcome or Settled(Receipt(authorization.value, reference="0xtx", detail=b"{}"))

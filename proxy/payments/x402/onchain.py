@@ -89,6 +89,18 @@ class OnChain:
             self._log.warning("x402_wallet_not_asked", network=chain.network, error=str(error))
             return None
 
+    async def wallet_says(self, authorization: Authorization, digest: bytes, signature: bytes) -> bool | None:
+        """Whether the payer's deployed code takes a signature of something else; None where nobody can be asked."""
+        chain = self.of(authorization.asset.network)
+        if chain is None:
+            return None
+        try:
+            await chain.check()
+            return await self._deployed_says(chain, authorization.payer, digest, signature)
+        except (NodeError, NodeFailure) as error:
+            self._log.warning("x402_wallet_not_asked", network=chain.network, error=str(error))
+            return None
+
     async def signature(self, chain: Chain, authorization: Authorization) -> Signature | Declined:
         """Judge the payer's signature by the payer's code. Raises NodeError and NodeFailure.
 
@@ -102,7 +114,7 @@ class OnChain:
         if signature is None:
             return declined(INVALID_SIGNATURE)
         if has_code:
-            valid = await self._deployed_says(chain, authorization, signature.inner)
+            valid = await self._deployed_says(chain, authorization.payer, authorization.signed, signature.inner)
             return Signature(signature.inner) if valid else declined(INVALID_SIGNATURE)
         if not signature.factory:
             plain = len(signature.inner) == SIGNATURE_BYTES
@@ -118,10 +130,9 @@ class OnChain:
         return Signature(signature.inner, signature.factory, signature.factory_call)
 
     @staticmethod
-    async def _deployed_says(chain: Chain, authorization: Authorization, signature: bytes) -> bool:
+    async def _deployed_says(chain: Chain, wallet: str, digest: bytes, signature: bytes) -> bool:
         try:
-            question = wallets.is_valid_call(authorization.signed, signature)
-            return wallets.says_valid(await chain.read(authorization.payer, question))
+            return wallets.says_valid(await chain.read(wallet, wallets.is_valid_call(digest, signature)))
         except NodeError as error:
             if not error.reverted:
                 raise

@@ -22,7 +22,7 @@ from proxy.payments.x402.responses import (
     settlement_failed,
 )
 from proxy.payments.x402.typed_data import checksummed
-from proxy.payments.x402.verify import SCHEME, Verifier, binding, claim_text, claims
+from proxy.payments.x402.verify import SCHEME, Verifier, binding, claim_digest, claim_text, claims
 
 if TYPE_CHECKING:
     from proxy.payments.x402.settlement import Settler
@@ -147,13 +147,7 @@ class X402Rail(Rail):
     async def shown(self, presented: Presented) -> Proof:
         sent = read(presented.value, version=_VERSIONS[presented.credential])
         authorization = self._verifier.authorization(sent, to=checksummed(sent.to))
-        if authorization.contract:
-            raise Refusal(
-                "payment_not_accepted",
-                "A contract wallet's right to its payment cannot be told from its signature, which is public on chain. "
-                "Send the paid request again, or ask the operator.",
-            )
-        if sent.claim is None or not claims(authorization, sent.claim):
+        if sent.claim is None or not await self._claimed(authorization, sent.claim):
             raise Refusal(
                 "invalid_payment",
                 "The signature of a payment is public on chain, so the payer must say that it asks: add a member "
@@ -192,6 +186,19 @@ class X402Rail(Rail):
             leases_max=self._leases_max,
             on_failure=OnFailure.FREE,
         )
+
+    async def _claimed(self, authorization: Authorization, claim: bytes) -> bool:
+        """By the payer's key; where its code decides, the wallet is asked. Raises Refusal where it cannot be."""
+        if not authorization.contract:
+            return claims(authorization, claim)
+        agreed = await self._settler.wallet_says(authorization, claim_digest(authorization), claim)
+        if agreed is None:
+            raise Refusal(
+                "payment_unavailable",
+                "The payer's wallet could not be asked about its claim. Send the same again.",
+                retry_after_seconds=RETRY_SECONDS,
+            )
+        return agreed
 
     async def _unverified(self, authorization: Authorization) -> Declined | None:
         """Why a contract wallet's authorization is not settled; None: it may be."""

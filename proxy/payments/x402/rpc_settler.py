@@ -70,6 +70,10 @@ class RpcSettler:
         """See `Settler`."""
         return await self._onchain.verify_contract_wallet(authorization)
 
+    async def wallet_says(self, authorization: Authorization, digest: bytes, signature: bytes) -> bool | None:
+        """See `Settler`."""
+        return await self._onchain.wallet_says(authorization, digest, signature)
+
     async def reconcile(self, authorization: Authorization) -> Outcome:
         """See `Settler`."""
         return await self._onchain.outcome(authorization)

@@ -31,6 +31,10 @@ class Settler(Protocol):
         """Whether the payer's code takes the signature, or will once it is deployed; None: nobody could be asked."""
         ...
 
+    async def wallet_says(self, authorization: Authorization, digest: bytes, signature: bytes) -> bool | None:
+        """Whether the payer's code takes this signature of another text's digest; None: nobody could be asked."""
+        ...
+
     async def reconcile(self, authorization: Authorization) -> Outcome:
         """What became of it, from itself alone. Doubtful: ask again."""
         ...

@@ -149,11 +149,16 @@ def claim_text(authorization: Authorization) -> str:
     return f"I claim the x402 payment {authorization.key}"
 
 
+def claim_digest(authorization: Authorization) -> bytes:
+    """What is signed of it, by `personal_sign` (EIP-191)."""
+    return text_digest(claim_text(authorization))
+
+
 def claims(authorization: Authorization, claim: bytes) -> bool:
     """Whether the payer's key signed `claim_text`."""
     if len(claim) != SIGNATURE_BYTES:
         return False
-    return signer_of(text_digest(claim_text(authorization)), claim) == authorization.payer
+    return signer_of(claim_digest(authorization), claim) == authorization.payer
 
 
 def _digest(sent: Sent, asset: Asset) -> bytes:

@@ -314,11 +314,30 @@ async def test_payment_that_took_nothing_is_shown_as_it_came(state):
     assert await own.rail.shown(claimed(Payload()).presented()) == proof
 
 
-async def test_contract_wallets_payment_is_not_shown():
-    """Nobody here can tell its owner from who watches the chain."""
+@pytest.mark.parametrize(
+    ("claim", "wallet", "code"),
+    [
+        (None, True, "invalid_payment"),
+        (b"junk", True, "invalid_payment"),
+        (b"agreed", False, "invalid_payment"),
+        (b"agreed", None, "payment_unavailable"),
+        (b"agreed", True, None),
+    ],
+)
+async def test_contract_wallet_says_itself_that_it_claims_its_payment(claim, wallet, code):
+    """Its signature of the payment is public on chain: who watches it has no right to the money."""
+    own = till(rpc=RPC)
+    payload = Payload(signature=b"\x01" * 90)
+    proof = (await own.rail.check(payload.presented(), ask())).proof
+    own.ledger.known[proof.key] = payment(proof, PaymentState.SETTLED)
+    own.settler.wallet = wallet
+    shown = replace(payload, extra={} if claim is None else {"claim": "0x" + claim.hex()}).presented()
+    if code is None:
+        assert await own.rail.shown(shown) == proof
+        return
     with pytest.raises(Refusal) as caught:
-        await till(rpc=RPC).rail.shown(Payload(signature=b"\x01" * 90).presented())
-    assert caught.value.code == "payment_not_accepted"
+        await own.rail.shown(shown)
+    assert caught.value.code == code
 
 
 def merchant(own: Till, *, v1_only: bool = False, usdc: int = 3150):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from eth_abi import encode
+from eth_account.messages import encode_defunct
 from eth_account.signers.local import LocalAccount
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from proxy.payments.api import Declined, Doubtful, Settled
 from proxy.payments.settings import X402
 from proxy.payments.x402.payload import Authorization, read
 from proxy.payments.x402.responses import INVALID_SIGNATURE, NONCE_USED
-from proxy.payments.x402.verify import Verifier
+from proxy.payments.x402.verify import Verifier, claim_digest, claim_text
 from proxy.payments.x402.wallets import WRAPPED, unwrapped
 from tests.peers.chain import calldata, facilitator, wrapped
 from tests.peers.chain.faults import Fault
@@ -125,6 +126,19 @@ async def test_second_signature_of_one_nonce_is_another_payment(at: Till) -> Non
         found = await own.reconcile(second)
     assert isinstance(found, Declined)
     assert (found.reason, found.final) == (NONCE_USED, True)
+
+
+async def test_wallet_claims_its_payment_by_its_owners_signature(at: Till) -> None:
+    """Of the text that asks for the money, as EIP-1271 has it; nobody else's will do."""
+    owner, stranger = Owner(at, deployed=True), Owner(at, deployed=True)
+    authorization = owner.authorization()
+    text = encode_defunct(text=claim_text(authorization))
+    async with settler(at.settings()) as own:
+        for who, agreed in ((owner, True), (stranger, False)):
+            claim = bytes(who.key.sign_message(text).signature)
+            assert await own.wallet_says(authorization, claim_digest(authorization), claim) is agreed
+    async with settler(at.settings(rpc={})) as blind:
+        assert await blind.wallet_says(authorization, claim_digest(authorization), claim) is None
 
 
 async def test_undeployed_wallet_is_refused_without_its_factory(at: Till) -> None:
