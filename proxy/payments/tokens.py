@@ -16,7 +16,6 @@ from proxy.payments.keys import DerivedKeys
 PREFIX: Final = "bal_"
 TOKEN_CHARS: Final = len(PREFIX) + 43
 """32 bytes in base64url without padding."""
-POLL_SECRET_CHARS: Final = 43
 _TOKEN: Final = re.compile(r"bal_[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")
 """The last character carries four bits: no other spelling decodes to the same bytes."""
 

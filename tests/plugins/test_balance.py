@@ -42,7 +42,7 @@ async def open_shop(folder: Path, **changes: Any) -> Shop:
 
 
 async def test_an_offer_is_a_402_with_an_invoice_and_every_rail(shop: Shop) -> None:
-    """The seed's members, the secret that polling wants, and what the other rails offer for the same."""
+    """The documented members, the secret that polling wants, and what the other rails offer for the same."""
     answer = await shop.balance({"sats": 1000})
     offer = told(answer, 402)
     assert {"payment_hash", "invoice", "sats", "expires_in", "poll_secret"} <= set(offer)

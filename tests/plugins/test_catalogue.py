@@ -58,7 +58,7 @@ async def test_large_body_is_parsed_off_the_loop_with_the_same_result() -> None:
 
 
 async def test_body_wins_over_path_and_path_serves_where_the_body_names_none() -> None:
-    """As the seed says: if both name a model, the body's is taken."""
+    """If both name a model, the body's is taken."""
     both = known(body={**CHAT_BODY, "model": "gpt-4o"})
     both.path_model = "no-such"
     await plugin()(both, Rest())

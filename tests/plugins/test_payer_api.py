@@ -58,7 +58,7 @@ async def estimate(shop: Shop, **body: Any) -> dict[str, Any]:
 
 
 async def test_an_estimate_is_what_the_402_would_ask(shop: Shop) -> None:
-    """In the seed's members; the floor is in the sats, not in the dollars."""
+    """In the documented members; the floor is in the sats, not in the dollars."""
     answer = await shop.ask("/v1/estimate-cost", {**HELLO, "model": "deepseek/deepseek-v3.2", "pref": "balanced"})
     found = told(answer)
     assert found == {

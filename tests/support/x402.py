@@ -75,7 +75,7 @@ def ask(usdc: int = 3150, *, body: bytes = b"{}", now_ms: int = NOW_MS, **change
 
 @dataclass
 class Payload:
-    """A payment of the seed's shape; a test changes what it is about."""
+    """A payment as clients make it; a test changes what it is about."""
 
     value: int | str = 3150
     to: str = PAY_TO

@@ -12,7 +12,6 @@ from proxy.payments.mpp.problems import Problem
 
 CHARS_MAX: Final = 8192
 """The draft asks for 4 kB at least."""
-_HASH_CHARS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)

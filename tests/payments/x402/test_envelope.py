@@ -1,4 +1,4 @@
-"""The offer is read by the protocol's own client and by the seed's, whatever the request."""
+"""The offer is read by the protocol's own client and by a strict one, whatever the request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def header(asked=None, **changes) -> str:
     return value
 
 
-def test_envelope_is_the_seeds():
+def test_envelope_has_its_documented_members():
     """Version, error, the offer and the resource stand where clients look for them, and the price in words."""
     document = decoded(header())
     extensions = document.pop("extensions")
@@ -74,7 +74,7 @@ def test_floor_is_offered():
     assert decoded(header(ask(7)))["accepts"][0]["amount"] == "1000"
 
 
-def test_body_member_is_the_seeds():
+def test_body_member_has_its_documented_members():
     """Price in dollars, network, address, asset, scheme."""
     offer = till().rail.offer(ask(305, now_ms=0), None)
     assert offer.members["x402"] == {
@@ -120,5 +120,5 @@ def test_no_name_breaks_the_json(text):
 
 @pytest.mark.parametrize(("units", "text"), [(0, "0.000000"), (3150, "0.003150"), (1_000_000, "1.000000")])
 def test_usd_has_six_decimals(units, text):
-    """As the seed writes prices."""
+    """A dollar sign and six decimals."""
     assert usd(units) == text

@@ -30,5 +30,5 @@ def test_offer_is_in_the_body():
 
 
 def test_no_offer_where_it_is_off():
-    """Then the body has the seed's member alone."""
+    """Then the body has the member `x402` alone."""
     assert list(till(v1=False).rail.offer(ask(), None).members) == ["x402"]
