@@ -27,6 +27,7 @@ from proxy.payments.x402.outcomes import (
 )
 from proxy.payments.x402.payload import Authorization
 from proxy.payments.x402.responses import NONCE_USED, TRANSACTION_FAILED
+from proxy.payments.x402.reverts import Reverts
 from proxy.payments.x402.rpc import NodeError, NodeFailure
 from proxy.payments.x402.signer import NotSent, Sent, Signer
 
@@ -47,6 +48,7 @@ class RpcSettler:
         self._log = log
         self._signers: dict[str, Signer] = {}
         self._under_way: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._reverts = Reverts()
 
     async def start(self) -> None:
         """Raises ValueError for a key that is none."""
@@ -119,6 +121,8 @@ class RpcSettler:
 
     async def _checked(self, chain: Chain, authorization: Authorization, deadline: float) -> Signature | Declined:
         """What can be read: the token is one, the nonce unused, the balance enough, the signature the payer's."""
+        if self._reverts.too_many(authorization.payer, asyncio.get_running_loop().time()):
+            return declined(TRANSACTION_FAILED)
         async with asyncio.timeout_at(deadline):
             await chain.check()
             if not await chain.is_token(authorization.asset.address):
@@ -204,9 +208,9 @@ class RpcSettler:
         except TimeoutError:
             return Doubtful(f"{sent.transaction}: {trouble}")
 
-    @staticmethod
-    async def _judged(chain: Chain, landed: Landed, authorization: Authorization) -> Outcome:
+    async def _judged(self, chain: Chain, landed: Landed, authorization: Authorization) -> Outcome:
         if not landed.succeeded:
+            self._reverts.note(authorization.payer, asyncio.get_running_loop().time())
             return reverted(await fate_of(chain, authorization), authorization)
         if not eip3009.pays(landed.events, authorization):
             return Doubtful(f"{landed.transaction} succeeded without paying us: is the token one?")

@@ -10,6 +10,7 @@ import pytest
 
 from proxy.payments.api import Declined, Doubtful, Settled
 from proxy.payments.x402.responses import NONCE_USED, TRANSACTION_FAILED
+from proxy.payments.x402.reverts import REVERTS_MAX
 from tests.peers.chain.faults import Fault
 from tests.support.fakes import Log
 from tests.support.onchain import PRICE, Till, settler, till
@@ -113,6 +114,26 @@ async def test_wallet_drained_between_check_and_settlement_costs_gas_alone(at: T
     assert isinstance(outcome, Declined)
     assert (outcome.reason, outcome.final) == (TRANSACTION_FAILED, False)
     assert at.received == 0
+
+
+async def test_payer_who_drains_its_wallet_again_and_again_costs_no_more_gas(at: Till) -> None:
+    """Not even a trial is made for it for an hour; nothing was taken, and others pay as ever."""
+    everything = at.chain.balance(at.chain.payer.address)
+    async with settler(at.settings()) as own:
+        for _ in range(REVERTS_MAX):
+            at.node.before["eth_sendRawTransaction"] = lambda: _drain(at, everything)
+            assert isinstance(await own.settle(at.authorization(), {}), Declined)
+            at.chain.mint(at.chain.payer.address, everything)
+        at.node.before.clear()
+        sent = at.node.methods.count("eth_sendRawTransaction")
+        assert sent == REVERTS_MAX
+        outcome = await own.settle(at.authorization(), {})
+        assert isinstance(outcome, Declined)
+        assert (outcome.reason, outcome.final) == (TRANSACTION_FAILED, False)
+        assert at.node.methods.count("eth_sendRawTransaction") == sent
+        at.chain.mint(at.chain.other.address, PRICE)
+        other = at.authorization(payer=at.chain.other.address, signer=at.chain.other)
+        assert isinstance(await own.settle(other, {}), Settled)
 
 
 async def test_cancelled_authorization_is_declined_for_good(at: Till) -> None:
