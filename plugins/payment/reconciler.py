@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.clock import Clock
 from proxy.errors import Refusal
 from proxy.ledger.errors import LedgerError
 from proxy.ledger.payment_api import Lease, PaymentLedger
-from proxy.payments.api import Doubtful
+from proxy.payments.api import Doubtful, Outcome
 from proxy.payments.collection import record
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ ROUND_SECONDS: Final = 5.0
 ASKED_AT_ONCE_MAX: Final = 8
 IDLE_MS: Final = 15_000
 """One that was asked about is left alone so long."""
+ASKED_SECONDS_MAX: Final = 60.0
+"""So long one may take to be asked about; what is cut then is asked about again."""
 EXPIRE_SECONDS: Final = 3600.0
 
 
@@ -47,7 +51,7 @@ class Reconciler:
         while True:
             try:
                 await self.round()
-            except (LedgerError, Refusal) as error:
+            except (LedgerError, Refusal, sqlite3.Error, ValueError) as error:
                 self._log.error("reconcile_failed", error=str(error))
             await asyncio.sleep(ROUND_SECONDS)
 
@@ -68,7 +72,10 @@ class Reconciler:
         if rail is None:
             self._log.warning("payment_of_rail_that_is_off", payment=lease.id, rail=lease.proof.rail)
             return
-        outcome = await rail.reconcile(lease)
+        outcome: Outcome = Doubtful("it took too long to tell")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ASKED_SECONDS_MAX):
+                outcome = await rail.reconcile(lease)
         if isinstance(outcome, Doubtful):
             self._log.info("payment_still_unknown", payment=lease.id, rail=lease.proof.rail, reason=outcome.reason)
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -303,6 +304,44 @@ async def test_an_unknown_payment_is_never_asked_for_again(till: Till) -> None:
     assert await Reconciler(till.rails, till.ledger, till.clock, till.log).round() == 1
     assert (await till.serve(till.request(PAID))).status == 200
     assert (till.usdc.settled, len(till.calls)) == (["nonce"], 1)
+
+
+async def test_what_takes_too_long_to_tell_keeps_nobody_waiting(till: Till, monkeypatch: Any) -> None:
+    """A node that hangs holds up its own payment alone: the others of the round are told, and the next one begins."""
+    for key, rail in (("5000/slow", till.usdc), ("5000000/quick", till.ecash)):
+        rail.outcomes = [Doubtful("no answer")]
+        credential = Credential.X402 if rail is till.usdc else Credential.CASHU
+        assert (await till.serve(till.request(key, credential=credential), Finish.REFUSED)).status == 503
+    monkeypatch.setattr("plugins.payment.reconciler.ASKED_SECONDS_MAX", 0.05)
+    monkeypatch.setattr(till.usdc, "reconcile", lambda _: asyncio.Event().wait())
+    till.clock.advance(60)
+    async with asyncio.timeout(5):
+        assert await Reconciler(till.rails, till.ledger, till.clock, till.log).round() == 2
+    assert (await till.paid("slow")).state is PaymentState.UNKNOWN
+    assert (await till.paid("quick", "cashu")).state is PaymentState.SETTLED
+    assert "payment_still_unknown" in till.log.names()
+
+
+async def test_a_file_that_fails_once_does_not_end_the_reconciler(till: Till, monkeypatch: Any) -> None:
+    """Whatever it says: who is owed an answer has nobody else."""
+    asked, own = 0, till.ledger.unknown_payments
+
+    async def failing(**limits: int) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise sqlite3.DatabaseError("disk image is malformed")
+        return await own(**limits)
+
+    monkeypatch.setattr("plugins.payment.reconciler.ROUND_SECONDS", 0.0)
+    monkeypatch.setattr(till.ledger, "unknown_payments", failing)
+    reconciler = Reconciler(till.rails, till.ledger, till.clock, till.log)
+    reconciler.start()
+    async with asyncio.timeout(5):
+        while asked < 2:
+            await asyncio.sleep(0)
+    await reconciler.stop()
+    assert "reconcile_failed" in till.log.names()
 
 
 async def test_a_client_that_leaves_while_its_payment_settles_loses_nothing(till: Till) -> None:

@@ -147,13 +147,14 @@ class X402Rail(Rail):
     async def shown(self, presented: Presented) -> Proof:
         sent = read(presented.value, version=_VERSIONS[presented.credential])
         authorization = self._verifier.authorization(sent, to=checksummed(sent.to))
+        kept = await self._kept(authorization)
         if sent.claim is None or not await self._claimed(authorization, sent.claim):
             raise Refusal(
                 "invalid_payment",
                 "The signature of a payment is public on chain, so the payer must say that it asks: add a member "
                 f'"claim" to the payload, its key\'s signature (personal_sign) of: {claim_text(authorization)}',
             )
-        return await self._kept(authorization)
+        return kept
 
     def _authorization(self, presented: Presented) -> Authorization:
         version = _VERSIONS[presented.credential]
