@@ -91,7 +91,9 @@ class PaymentPlugin(Plugin[PluginSettings]):
 
     def _kept(self, ask: Ask, response: Response) -> StoredAnswer | None:
         settings = None if self._rails is None else self._rails.settings
-        if settings is None or response.stream is not None or len(response.body) > settings.answer_bytes_max:
+        if settings is None or not settings.answer_seconds or response.stream is not None:
+            return None
+        if len(response.body) > settings.answer_bytes_max:
             return None
         headers = [(name, value) for name, value in response.headers.items() if name.lower() not in _OF_THE_CONNECTION]
         at_ms = self.services.clock.now_ms()

@@ -23,7 +23,8 @@ IDLE_MS: Final = 15_000
 """One that was asked about is left alone so long."""
 ASKED_SECONDS_MAX: Final = 60.0
 """So long one may take to be asked about; what is cut then is asked about again."""
-EXPIRE_SECONDS: Final = 3600.0
+EXPIRE_SECONDS: Final = 300.0
+"""Between two looks for what is too old: an answer is kept in clear, and for no longer than it need be."""
 
 
 class Reconciler:

@@ -258,6 +258,14 @@ async def test_the_spent_payment_gives_its_answer_again_and_buys_nothing_else(ti
     assert len(till.calls) == 1
 
 
+async def test_no_answer_is_kept_where_none_shall_be(till: Till) -> None:
+    """`answer_seconds: 0`: what was bought stands nowhere, and the spent payment is refused."""
+    till.payment._rails = replace(till.rails, settings=replace(till.rails.settings, answer_seconds=0))
+    assert (await till.serve(till.request(PAID))).status == 200
+    assert (await till.serve(till.request(PAID), Finish.REFUSED)).status == 409
+    assert len(till.calls) == 1
+
+
 async def test_a_failed_upstream_leaves_the_payment_with_its_payer(till: Till) -> None:
     """Usable again without a second settlement, as often as `leases_max` says; then it can only be refunded."""
     leases_max = 5
