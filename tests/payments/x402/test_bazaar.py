@@ -77,7 +77,6 @@ def test_schema_refuses_other_calls(operation):
 @pytest.mark.parametrize("form", ["full", "short"])
 def test_sdk_validates_it(operation, form):
     """By the functions that facilitators call before they catalogue."""
-    pytest.importorskip("jsonschema", reason="x402[extensions] brings it")
     from x402.extensions.bazaar import validate_discovery_extension
     from x402.extensions.bazaar.facilitator import validate_discovery_extension_spec
 
