@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from proxy.payments.rails import Rails
 
 NO_STORE: Final = "no-store"
+BALANCE: Final = "balance"
 PAYMENT_ID: Final = "x-payment-id"
 """Header that names the payment, for GET /v1/payments/{id}."""
 _OF_THE_CONNECTION: Final = frozenset({"x-dedup", "age", "date"})
@@ -65,6 +66,7 @@ class PaymentPlugin(Plugin[PluginSettings]):
         if hold.lease is None:
             response = await call_next(exchange)
             response.headers["cache-control"] = NO_STORE
+            self.services.metrics.payment(BALANCE, "served" if _served(exchange, response) else "unserved")
             return response
         presented = exchange.presented
         rail = None if presented is None else self._rails.taking(presented.credential)

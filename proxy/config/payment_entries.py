@@ -54,7 +54,7 @@ class LightningEntry(Strict):
         default=10_000, description="Unpaid invoices at once; past it Lightning is not on offer."
     )
     pending_client_max: Annotated[int, Field(ge=1, le=100_000)] = Field(
-        default=20, description="The same, of one client address."
+        default=60, description="The same, of one client address."
     )
 
 

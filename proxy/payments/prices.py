@@ -10,7 +10,7 @@ from proxy.catalogue import Model
 from proxy.dialects.base import Call
 from proxy.errors import Refusal
 from proxy.ledger.payment_api import Unit
-from proxy.operations import EMBEDDINGS
+from proxy.operations import EMBEDDINGS, MESSAGES
 from proxy.payments.api import Price
 from proxy.payments.balance.charge import amount_of
 from proxy.payments.settings import Payments
@@ -21,6 +21,10 @@ from proxy.pricing.rates import Rates
 from proxy.quoting import image_bound
 
 PERCENT: Final = 100
+ANTHROPIC_TOOLS_TOKENS: Final = 530
+"""The most that Anthropic documents for the system prompt of tools."""
+ANTHROPIC_TOOL_TOKENS: Final = 735
+"""The same for one of its own (bash, editor, computer)."""
 _DIGEST_CHARS: Final = 16
 
 
@@ -76,7 +80,16 @@ async def _measured(model: Model, call: Call, quote: Quote) -> tuple[int, int]:
     measured = await tokens.measure_call_async(call, _encoding(model, candidates), image_tokens_max=images)
     if measured is None:
         return quote.input_tokens, len(call.body)
-    return min(measured.tokens, quote.input_tokens), measured.chars
+    return min(measured.tokens + _written_around(call), quote.input_tokens), measured.chars
+
+
+def _written_around(call: Call) -> int:
+    """Tokens that Anthropic writes around tools, and for those of its own that the body only names."""
+    tools = call.document.get("tools")
+    if not tools or call.dialect != MESSAGES.dialect:
+        return 0
+    named = [tool for tool in tools if tool.get("type", "custom") != "custom"]
+    return ANTHROPIC_TOOLS_TOKENS + ANTHROPIC_TOOL_TOKENS * len(named)
 
 
 def _encoding(model: Model, candidates: Candidates) -> str:

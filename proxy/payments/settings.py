@@ -36,7 +36,7 @@ class Lightning:
     timeout_seconds: float = 10
     invoice_seconds: int = 300
     pending_max: int = 10_000
-    pending_client_max: int = 20
+    pending_client_max: int = 60
     private: bool = True
     """The node may be on a private address: it is the operator's own."""
 

@@ -288,7 +288,7 @@ class Metrics:
         self._hold_failures.labels(reason).inc()
 
     def payment(self, rail: str, outcome: str) -> None:
-        """A payment was burnt, left unserved, refused, or is unknown. Any thread."""
+        """A proof was burnt or left unserved, a balance served or not. Any thread."""
         self._payments.labels(rail, outcome).inc()
 
     def ledger_double_end(self) -> None:

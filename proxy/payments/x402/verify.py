@@ -27,6 +27,8 @@ from proxy.payments.x402.typed_data import (
 )
 from proxy.payments.x402.wallets import unwrapped
 
+VALID_SECONDS_MAX: Final = 86_400
+"""An authorization of which nobody knows what came of it is known at the latest when it has ended."""
 EXPIRY_MARGIN_SECONDS: Final = 6
 """An authorization must be good for so much longer: a few blocks, as the SDK has it."""
 SCHEME: Final = "exact"
@@ -65,6 +67,11 @@ class Verifier:
         now = now_ms // 1000
         if authorization.valid_before < now + EXPIRY_MARGIN_SECONDS:
             raise settlement_failed("invalid_exact_evm_payload_authorization_valid_before")
+        if authorization.valid_before > now + VALID_SECONDS_MAX:
+            raise settlement_failed(
+                "invalid_exact_evm_payload_authorization_valid_before",
+                message=f"This authorization is valid for over {VALID_SECONDS_MAX // 3600} hours: sign a shorter one.",
+            )
         if authorization.valid_after > now:
             raise settlement_failed("invalid_exact_evm_payload_authorization_valid_after")
 

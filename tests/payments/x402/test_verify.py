@@ -169,6 +169,7 @@ def test_version_1_finds_the_token_by_the_signature():
         (NOW + 6, 0, None),
         (NOW + 5, 0, "invalid_exact_evm_payload_authorization_valid_before"),
         (0, 0, "invalid_exact_evm_payload_authorization_valid_before"),
+        (NOW + 86_401, 0, "invalid_exact_evm_payload_authorization_valid_before"),
         (NOW + 60, NOW, None),
         (NOW + 60, NOW + 1, "invalid_exact_evm_payload_authorization_valid_after"),
     ],
