@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.paid.crashing import Crashes
 from tests.support.ways_to_pay import Counterparts
 
 
@@ -15,3 +16,12 @@ def counterparts() -> Iterator[Counterparts]:
     """Each is started when first asked for, and ended here."""
     with ExitStack() as stack:
         yield Counterparts(stack)
+
+
+@pytest.fixture(scope="module")
+def crashes(tmp_path_factory: pytest.TempPathFactory, counterparts: Counterparts) -> Iterator[Crashes]:
+    """Shops to be killed; in the end their books hold."""
+    with ExitStack() as stack:
+        made = Crashes(stack, counterparts, tmp_path_factory.mktemp("crashes"))
+        yield made
+        made.prove()

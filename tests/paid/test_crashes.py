@@ -1,185 +1,26 @@
 """kill -9 at every point of a paid exchange: after the next start no money is lost, and none was taken twice.
 
-The points are counted where the process is instrumented, and named here: one that is new fails until it is looked at.
+The points are counted where the process is instrumented, and named: one that is new fails until it is looked at.
 A start after a kill is also the start before the next one; only requests with the header of the kill points count.
 """
 
 from __future__ import annotations
 
-import asyncio
-import signal
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from contextlib import suppress
+from typing import Final
 
 import httpx
 import pytest
 
 from proxy.ledger.payment_states import PaymentState
-from tests.peers.chain.node import anvil
+from tests.paid.crashing import COUNT, KILLED_COUNT, POINTS, Asking, Crashes, asking, kill, points, recorded, settled_on
+from tests.peers.behaviour import Behaviour
 from tests.peers.mint import PROGRAM
-from tests.support.kill_points import HEADER, PLUGIN, RECORD
-from tests.support.paid import CHAT, PAID_CHAIN, PaidWorld, body
-from tests.support.ways_to_pay import (
-    BALANCE,
-    FEE_SATS,
-    L402,
-    REFUND,
-    VALID_SECONDS,
-    Balance,
-    ByFacilitator,
-    Cashu,
-    Counterparts,
-    Mpp,
-    OnChain,
-    Paid,
-    Way,
-    books,
-    refund,
-    selling,
-    worth,
-)
+from tests.support.kill_points import HEADER
+from tests.support.paid import CHAT, PaidWorld, body
+from tests.support.ways_to_pay import FEE_SATS, VALID_SECONDS, Cashu, books, refund, worth
 
 FLOOR_MSAT: Final = 21_000
-RECONCILED_SECONDS_MAX: Final = 25.0
-"""More than a round of the reconciler and the time for which it leaves one alone."""
-
-
-def around(*names: str) -> tuple[str, ...]:
-    """Before and after each."""
-    return tuple(f"{side} {name}" for name in names for side in ("before", "after"))
-
-
-CALL: Final = ("call of the provider", "the provider's whole answer")
-SERVING: Final = around("commit of Dispatching", *CALL, "commit of Committing", "commit of SettlingProof")
-LEASING: Final = around("commit of HoldingProof")
-SETTLED: Final = around("commit of payment_settled")
-READING_CHAIN: Final = around(
-    "POST / eth_call 0xe94a0102",  # authorizationState
-    "POST / eth_call 0x70a08231",  # balanceOf
-    "POST / eth_getCode",
-    "POST / eth_estimateGas 0xe3ee160e",  # transferWithAuthorization
-    "POST / eth_getBlockByNumber",
-    "POST / eth_maxPriorityFeePerGas",
-    "POST / eth_getTransactionCount",
-)
-RECEIPT: Final = around("POST / eth_getTransactionReceipt")
-ASKING_FACILITATOR: Final = around("POST /verify", "POST /settle")
-WHOSE_SIGNATURE: Final = around("POST / eth_getTransactionByHash")
-SWAPPING: Final = around("commit of note_payment", "POST /v1/swap")
-POINTS: Final[dict[str, tuple[str, ...]]] = {
-    "l402": LEASING + SERVING,
-    "x402": (*LEASING, *READING_CHAIN, *around("POST / eth_sendRawTransaction"), *RECEIPT, *SETTLED, *SERVING),
-    "x402 by a facilitator": (*LEASING, *ASKING_FACILITATOR, *RECEIPT, *WHOSE_SIGNATURE, *SETTLED, *SERVING),
-    "cashu": LEASING + SWAPPING + SETTLED + SERVING,
-    "balance": around("commit of Holding", "commit of Dispatching", *CALL, "commit of Settling"),
-    "refund": around("commit of Leasing", "commit of refund"),
-    "bought by an invoice": around("commit of invoice_settled", "commit of Leasing", "commit of fund"),
-    "bought by ecash": (*around("commit of Leasing"), *SWAPPING, *SETTLED, *around("commit of fund")),
-}
-COUNT: Final = 114
-KILLED_COUNT: Final = 65
-
-
-def points(kind: str) -> list[tuple[str, int]]:
-    """The numbers, as the plugin counts them, at which it is killed.
-
-    From the point after one step to the point before the next nothing is written and nobody is asked: these two are
-    one place, and a process dies there once.
-    """
-    names = POINTS[kind]
-    return [(kind, at) for at, name in enumerate(names, 1) if at == 1 or not _same_place(names[at - 2], name)]
-
-
-def _same_place(name: str, following: str) -> bool:
-    return name.startswith("after ") and following.startswith("before ")
-
-
-class Crashes:
-    """One shop for each way to pay, killed over and over on its one folder."""
-
-    def __init__(self, stack: ExitStack, counterparts: Counterparts, root: Path) -> None:
-        self.counterparts = counterparts
-        self._stack = stack
-        self._root = root
-        self._shops: dict[str, tuple[PaidWorld, Way]] = {}
-
-    def shop(self, kind: str) -> tuple[PaidWorld, Way]:
-        """Running, and its provider without a past."""
-        known = self._shops.get(kind)
-        if known is None:
-            way = self._way(kind)
-            entered = selling(self._root / kind.replace(" ", "-"), way, chain=[*PAID_CHAIN, PLUGIN], leases_max=100)
-            known = self._shops[kind] = (self._stack.enter_context(entered), way)
-        shop = known[0]
-        if not shop.world.gateway.running:  # A test that failed left it dead.
-            shop.world.gateway.start()
-        shop.world.provider.reset()
-        return known
-
-    def _way(self, kind: str) -> Way:
-        if kind == "l402":
-            return L402()
-        if kind == "mpp":
-            return Mpp()
-        if kind == "cashu":
-            return Cashu(self.counterparts)
-        if kind == "balance":
-            return Balance()
-        return (OnChain if kind == "x402" else ByFacilitator)(self.counterparts)
-
-
-@pytest.fixture(scope="module")
-def crashes(tmp_path_factory: pytest.TempPathFactory, counterparts: Counterparts) -> Iterator[Crashes]:
-    """The shops are audited at the end by the operator's own command."""
-    with ExitStack() as stack:
-        made = Crashes(stack, counterparts, tmp_path_factory.mktemp("crashes"))
-        yield made
-        for shop, _ in made._shops.values():
-            shop.world.gateway.cli("ledger", "audit")
-
-
-Asking = Callable[[httpx.Client, dict[str, str]], httpx.Response]
-"""A request, with more headers."""
-
-
-def recorded(shop: PaidWorld) -> list[str]:
-    """The points that the counted exchange came to."""
-    return (shop.world.gateway.folder / RECORD).read_text().splitlines()
-
-
-def kill(shop: PaidWorld, at: int, kind: str, ask: Asking) -> tuple[list[str], httpx.Response | None]:
-    """Ask, be killed at a point, and say which were passed, and what the client still had of its answer."""
-    answer = None
-    with shop.client() as client, suppress(httpx.TransportError):
-        answer = ask(client, {HEADER: str(at)})
-        assert answer.status_code < 500, answer.text
-    status = shop.world.gateway.wait()
-    assert status == -signal.SIGKILL
-    passed = recorded(shop)
-    assert len(passed) == at
-    assert set(passed) <= set(POINTS[kind])
-    return passed, answer
-
-
-def settled_on(shop: PaidWorld, ask: Asking) -> httpx.Response:
-    """The answer to who asks until it is known what became of the payment: never told to pay again meanwhile."""
-    deadline = time.monotonic() + RECONCILED_SECONDS_MAX
-    with shop.client() as client:
-        while (answer := ask(client, {})).status_code in (409, 503):
-            assert time.monotonic() < deadline, answer.text
-            time.sleep(0.1)
-    return answer
-
-
-def asking(asked: dict[str, Any], paid: Paid, path: str = CHAT) -> Asking:
-    """The paid request."""
-    return lambda client, more: client.post(path, json=asked, headers={**paid.headers, **more})
-
-
 KINDS: Final = [
     pytest.param("l402"),
     pytest.param("mpp"),
@@ -245,7 +86,6 @@ def test_killed_under_l402(crashes: Crashes, kind: str, at: int) -> None:
     assert (payment.state, payment.captured) == (PaymentState.BURNT, paid.amount)
 
 
-@pytest.mark.needs(str(anvil()[0]))
 @pytest.mark.parametrize(("kind", "at"), points("x402") + points("x402 by a facilitator"))
 def test_killed_under_x402(crashes: Crashes, kind: str, at: int) -> None:
     """What was settled serves once. What was not even sent is waited for until it never can be, and was not taken."""
@@ -278,6 +118,50 @@ def test_killed_under_x402(crashes: Crashes, kind: str, at: int) -> None:
     payment = books(shop).payment(paid.key)
     assert payment is not None
     assert (payment.state, payment.captured) == (PaymentState.BURNT, paid.amount)
+
+
+def test_while_nobody_knows_the_payer_is_told_to_wait_and_not_to_pay(crashes: Crashes) -> None:
+    """Killed as it was about to be sent: until it never can be, it may have been. It is neither served nor refunded."""
+    kind = "x402"
+    shop, way = crashes.shop(kind)
+    asked = body("nobody knows")
+    paid = way.pay(shop, asked)
+    kill(shop, POINTS[kind].index("before POST / eth_sendRawTransaction") + 1, kind, asking(asked, paid))
+    shop.world.gateway.start()
+    books(shop).until(lambda: books(shop).newest().state is PaymentState.UNKNOWN, "it is known after all")
+    with shop.client() as client:
+        told = [asking(asked, paid)(client, {}), refund(shop, paid)]
+        seen = client.get(f"/v1/payments/{books(shop).newest().name}", headers=paid.shown)
+    for answer in told:
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "payment_unknown")
+        assert answer.headers["retry-after"]
+    assert (seen.status_code, seen.json()["state"]) == (200, "unknown")
+    assert shop.world.provider.requests == []
+    books(shop).prove()
+
+
+def test_a_stream_that_a_crash_cuts_stays_bought(crashes: Crashes) -> None:
+    """Its payment was spent as it began: no more than one answer begins for it, whatever cuts it."""
+    shop, way = crashes.shop("l402")
+    asked = body("a long story", stream=True)
+    paid = way.pay(shop, asked)
+    shop.world.provider.script(Behaviour(chunks=200, delay_seconds=0.05))
+    with (
+        shop.client() as client,
+        suppress(httpx.TransportError),
+        client.stream("POST", CHAT, json=asked, headers=paid.headers) as answer,
+    ):
+        for piece in answer.iter_bytes():
+            if b"w0" in piece:
+                shop.world.gateway.kill()
+    shop.world.gateway.start()
+    again = settled_on(shop, asking(asked, paid))
+    assert (again.status_code, again.json()["error"]["code"]) == (401, "invalid_payment")
+    assert len(shop.world.provider.requests) == 1
+    payment = books(shop).payment(paid.key)
+    assert payment is not None
+    assert (payment.state, payment.captured) == (PaymentState.BURNT, paid.amount)
+    books(shop).prove()
 
 
 @pytest.mark.needs(PROGRAM)
@@ -333,90 +217,3 @@ def test_killed_under_a_balance(crashes: Crashes, kind: str, at: int) -> None:
     assert ledger.balance(token).spent == spent.spent + FLOOR_MSAT
     assert len(shop.world.provider.requests) == 1 + ("after call of the provider" in passed)
     ledger.prove()
-
-
-# -- errands
-
-
-def bought(answer: httpx.Response) -> str:
-    """The token of a balance."""
-    assert answer.status_code == 200, answer.text
-    return str(answer.json()["token"])
-
-
-@dataclass
-class Errand:
-    """A payment that becomes a balance."""
-
-    shop: PaidWorld
-    ask: Asking
-    msat: int
-    """That the balance is to have."""
-    paid: Paid | None = None
-
-
-def refunding(crashes: Crashes, label: str) -> Errand:
-    """A paid invoice that bought nothing."""
-    shop, way = crashes.shop("l402")
-    paid = way.pay(shop, body(label))
-    return Errand(shop, asking({}, paid, REFUND), paid.amount)
-
-
-def polling(crashes: Crashes, label: str) -> Errand:
-    """A paid invoice for a balance."""
-    shop, _ = crashes.shop("balance")
-    with shop.client() as client:
-        offer = client.post(BALANCE, json={"sats": 500}).json()
-    shop.wallet.pay(offer["invoice"])
-    poll = {"payment_hash": offer["payment_hash"], "poll_secret": offer["poll_secret"]}
-    return Errand(shop, lambda client, more: client.post(BALANCE, json=poll, headers=more), 500_000)
-
-
-def buying(crashes: Crashes, label: str) -> Errand:
-    """Ecash that comes with the request for a balance."""
-    shop, way = crashes.shop("cashu")
-    way.pay(shop, body(label))  # Until the mint is on offer.
-    paid = Cashu.of(asyncio.run(crashes.counterparts.mint.notes(170)))
-    return Errand(shop, asking({"sats": 150}, paid, BALANCE), 150_000, paid)
-
-
-ERRANDS: Final = {"refund": refunding, "bought by an invoice": polling, "bought by ecash": buying}
-ERRANDS_POINTS: Final = [
-    pytest.param(kind, at, marks=pytest.mark.needs(PROGRAM) if kind == "bought by ecash" else ())
-    for kind in ERRANDS
-    for kind, at in points(kind)
-]
-
-
-@pytest.mark.needs(PROGRAM)
-@pytest.mark.parametrize("kind", ERRANDS)
-def test_the_points_on_the_way_to_a_balance_are_known(crashes: Crashes, kind: str) -> None:
-    """As counted where nothing is killed."""
-    errand = ERRANDS[kind](crashes, f"{kind} is counted")
-    with errand.shop.client() as client:
-        bought(errand.ask(client, {HEADER: "0"}))
-    assert sorted(recorded(errand.shop)) == sorted(POINTS[kind])
-
-
-@pytest.mark.parametrize(("kind", "at"), ERRANDS_POINTS)
-def test_killed_on_the_way_to_a_balance(crashes: Crashes, kind: str, at: int) -> None:
-    """Who asks again has it, with all that was paid for it, and only once; or the ecash back, which buys it then."""
-    errand = ERRANDS[kind](crashes, f"{kind} at {at}")
-    shop, ask = errand.shop, errand.ask
-    kill(shop, at, kind, ask)
-    shop.world.gateway.start()
-    answer = settled_on(shop, ask)
-    if answer.status_code != 200 and errand.paid is not None:
-        back = refund(shop, errand.paid).json()["cashu"]
-        assert worth(back) == worth(errand.paid.headers["x-cashu"]) - FEE_SATS
-        ask = asking({"sats": 150}, Cashu.of(back), BALANCE)
-        answer = settled_on(shop, ask)
-    token = bought(answer)
-    assert bought(settled_on(shop, ask)) == token
-    ledger = books(shop)
-    ledger.until_ended()
-    assert ledger.balance(token).deposited == errand.msat
-    ledger.prove()
-    with shop.client() as client:
-        served = client.post(CHAT, json=body("by it"), headers={"authorization": f"Bearer {token}"})
-    assert served.status_code == 200, served.text
