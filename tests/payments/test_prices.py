@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.catalogue import Model
@@ -36,10 +36,10 @@ def call_of(dialect: str = "openai.chat", **body: Any) -> Call:
     return DIALECTS[dialect].parse(orjson.dumps(asked))
 
 
-async def priced(call: Call, sold: Model = MODEL, settings: Payments | None = None) -> Price:
+async def priced(call: Call, sold: Model = MODEL, under: Payments | None = None) -> Price:
     """Its price."""
     found = quote(sold, call, provider_credential=False)
-    return await price_of(sold, call, found, settings or Payments(), nano_per_btc=NANO_PER_BTC)
+    return await price_of(sold, call, found, under or Payments(), nano_per_btc=NANO_PER_BTC)
 
 
 async def test_the_price_is_the_counted_input_and_the_whole_output() -> None:
@@ -119,7 +119,7 @@ async def test_other_rates_are_other_terms() -> None:
     other = model(rates=replace(RATES, output=parse_rate("16")), image_tokens_max=1500)
     assert (await priced(call_of())).rates_digest != (await priced(call_of(), other)).rates_digest
     dearer = Payments(surcharge_percent=Decimal(1))
-    assert (await priced(call_of())).rates_digest != (await priced(call_of(), settings=dearer)).rates_digest
+    assert (await priced(call_of())).rates_digest != (await priced(call_of(), under=dearer)).rates_digest
 
 
 @given(st.integers(0, 10**15), st.decimals(0, 1000, places=4), st.integers(0, 10**11))
@@ -130,6 +130,7 @@ def test_a_surcharge_is_exact_and_rounded_up(usd: int, percent: Decimal, flat: i
     assert 0 <= found - exact < 1
 
 
+@settings(deadline=None)  # The first count loads the vocabulary.
 @given(st.integers(0, 8), st.integers(0, 100), st.integers(0, 100))
 async def test_no_usage_within_what_was_sold_costs_more(input_tokens: int, output: int, cached: int) -> None:
     """Whatever the provider reports of the sold input and output."""
