@@ -1,7 +1,6 @@
 """Prepaid balances behind tokens: what was deposited, is held, was paid. Inside the writer's transaction.
 
-A balance is remembered and written back as purses are: read under the write lock, decided on in memory, written once
-a batch by compare and set.
+A balance is remembered and written back as purses are (`remembered.py`).
 """
 
 # ruff: noqa: S608 (statements are put together from constants of this file only)
@@ -21,6 +20,7 @@ from proxy.ledger.payment_api import (
     Tender,
     Unit,
 )
+from proxy.ledger.remembered import Remembered
 from proxy.ledger.transfers import TransferKind, Transfers
 
 BALANCES_CACHED_MAX: Final = 50_000
@@ -80,35 +80,16 @@ class Balances:
 
     def __init__(self, connection: sqlite3.Connection, transfers: Transfers) -> None:
         self._execute = connection.execute
-        self._executemany = connection.executemany
         self._transfers = transfers
-        self._rows: dict[int, Row] = {}
-        self._ids: dict[bytes, int] = {}
-        self._dirty: dict[Row, None] = {}
-
-    def forget(self) -> None:
-        """Somebody else has written, or the batch was rolled back."""
-        self._rows.clear()
-        self._ids.clear()
-        self._dirty.clear()
-
-    def write(self) -> None:
-        """Write back the balances of the batch. Raises StaleCounters."""
-        if not self._dirty:
-            return
-        rows = [(*row.amounts, row.requests, row.used_ms, row.id, *row.read) for row in self._dirty]
-        written = self._executemany(
+        self._kept: Remembered[bytes, Row] = Remembered(
+            connection,
             "UPDATE balances SET deposited=?, spent=?, held=?, expired=?, requests=?, used_ms=?"
             " WHERE id=? AND deposited=? AND spent=? AND held=? AND expired=?",
-            rows,
-        ).rowcount
-        if written != len(rows):
-            raise StaleCounters("balances changed under the write lock")
-        for row in self._dirty:
-            row.read = row.amounts
-        self._dirty.clear()
-        if len(self._rows) > BALANCES_CACHED_MAX:
-            self.forget()
+            lambda row: (*row.amounts, row.requests, row.used_ms),
+            rows_max=BALANCES_CACHED_MAX,
+        )
+        self.forget = self._kept.forget
+        self.write = self._kept.write
 
     def state(self, digest: bytes) -> BalanceState | None:
         """Where a balance stands."""
@@ -128,13 +109,13 @@ class Balances:
         """Set `amount` aside, which `fitting` let through in the same transaction."""
         row.held += amount
         row.used_ms = max(row.used_ms, at_ms)
-        self._dirty[row] = None
+        self._kept.change(row)
 
     def end(self, row_id: int, hold_id: int, *, held: int, paid: int, at_ms: int) -> None:
         """Pay `paid` of the `held` amount of a hold and free the rest."""
         row = self._loaded(row_id)
         row.held -= held
-        self._dirty[row] = None
+        self._kept.change(row)
         if paid:
             row.spent += paid
             row.requests += 1
@@ -149,7 +130,7 @@ class Balances:
             if self._find(balance.digest) is not None:
                 raise BalanceMismatch("a balance of this token was opened before, with another payment")
             return balance
-        row = self._rows.get(balance) or self._read("id=?", balance)
+        row = self._kept.at(balance) or self._read("id=?", balance)
         if row is None or row.unit != unit or at_ms >= row.expires_ms:
             raise BalanceMismatch(f"balance {balance} is not there, has ended, or counts something else")
         if row.deposited + amount > AMOUNT_UNITS_MAX:
@@ -161,7 +142,7 @@ class Balances:
         row = self._opened(balance, unit, at_ms) if isinstance(balance, NewBalance) else self._loaded(balance)
         row.deposited += amount
         row.used_ms = max(row.used_ms, at_ms)
-        self._dirty[row] = None
+        self._kept.change(row)
         return row.state
 
     def funded(self, row_id: int, balance: NewBalance | int) -> BalanceState:
@@ -184,7 +165,7 @@ class Balances:
             kind, account = TransferKind.BALANCE_EXPIRED, self.account_of(row.id)
             self._transfers.move(row.id, kind, row.unit, account, "expired", row.left, now_ms)
             row.expired += row.left
-            self._dirty[row] = None
+            self._kept.change(row)
         return len(found)
 
     @staticmethod
@@ -203,10 +184,10 @@ class Balances:
         return row
 
     def _find(self, digest: bytes) -> Row | None:
-        return self._rows.get(self._ids.get(digest, -1)) or self._read("digest=?", digest)
+        return self._kept.find(digest) or self._read("digest=?", digest)
 
     def _loaded(self, row_id: int) -> Row:
-        row = self._rows.get(row_id) or self._read("id=?", row_id)
+        row = self._kept.at(row_id) or self._read("id=?", row_id)
         if row is None:
             raise StaleCounters(f"balance {row_id} of an open hold is gone")
         return row
@@ -215,5 +196,4 @@ class Balances:
         found = self._execute(f"SELECT {_FIELDS} FROM balances WHERE {condition}", (value,)).fetchone()
         if found is None:
             return None
-        self._ids[found[1]] = found[0]
-        return self._rows.setdefault(found[0], Row(found))
+        return self._kept.keep(found[1], Row(found))

@@ -1,7 +1,6 @@
 """Prepaid purses: what was granted, what is held, what was paid. Synchronous; inside the writer's transaction.
 
-A purse is remembered and written back as the counters of caps are: read under the write lock, decided on in memory,
-written once a batch by compare and set.
+A purse is remembered and written back as the counters of caps are (`remembered.py`).
 """
 
 # ruff: noqa: S608 (statements are put together from constants of this file only)
@@ -13,6 +12,7 @@ from typing import Final
 
 from proxy.ledger.api import Grant, Purse, PurseExceeded, PurseState
 from proxy.ledger.errors import AMOUNT_NANO_MAX, GrantConflict, GrantTooLarge, StaleCounters
+from proxy.ledger.remembered import Remembered
 from proxy.ledger.transfers import TransferKind, Transfers
 from proxy.pricing.money import Nano
 
@@ -29,7 +29,11 @@ class Row:
     def __init__(self, row: tuple[int, str, str, str, int, int, int, int]) -> None:
         self.id, scope, scope_id, wallet, self.granted, self.spent, self.held, self.overage = row
         self.purse = Purse(scope, scope_id, wallet)
-        self.read = (self.granted, self.spent, self.held)
+        self.read = self.amounts
+
+    @property
+    def amounts(self) -> tuple[int, int, int]:
+        return self.granted, self.spent, self.held
 
     @property
     def left(self) -> int:
@@ -45,34 +49,15 @@ class Purses:
 
     def __init__(self, connection: sqlite3.Connection, transfers: Transfers) -> None:
         self._execute = connection.execute
-        self._executemany = connection.executemany
         self._transfers = transfers
-        self._rows: dict[int, Row] = {}
-        self._ids: dict[Purse, int] = {}
-        self._dirty: dict[Row, None] = {}
-
-    def forget(self) -> None:
-        """Somebody else has written, or the batch was rolled back."""
-        self._rows.clear()
-        self._ids.clear()
-        self._dirty.clear()
-
-    def write(self) -> None:
-        """Write back the purses of the batch. Raises StaleCounters."""
-        if not self._dirty:
-            return
-        rows = [(row.granted, row.spent, row.held, row.overage, row.id, *row.read) for row in self._dirty]
-        written = self._executemany(
+        self._kept: Remembered[Purse, Row] = Remembered(
+            connection,
             "UPDATE purses SET granted=?, spent=?, held=?, overage=? WHERE id=? AND granted=? AND spent=? AND held=?",
-            rows,
-        ).rowcount
-        if written != len(rows):
-            raise StaleCounters("purses changed under the write lock")
-        for row in self._dirty:
-            row.read = (row.granted, row.spent, row.held)
-        self._dirty.clear()
-        if len(self._rows) > PURSES_CACHED_MAX:
-            self.forget()
+            lambda row: (*row.amounts, row.overage),
+            rows_max=PURSES_CACHED_MAX,
+        )
+        self.forget = self._kept.forget
+        self.write = self._kept.write
 
     def state(self, purse: Purse) -> PurseState:
         """Where a purse stands; one that nothing was put into needs no row."""
@@ -89,7 +74,7 @@ class Purses:
     def hold(self, row: Row, amount: int) -> None:
         """Set `amount` aside, which `fitting` let through in the same transaction."""
         row.held += amount
-        self._dirty[row] = None
+        self._kept.change(row)
 
     def end(self, purse_id: int, hold_id: int, *, held: int, paid: int, overage: int, at_ms: int) -> None:
         """Pay `paid` of the `held` amount of a hold and free the rest."""
@@ -97,7 +82,7 @@ class Purses:
         row.held -= held
         row.spent += paid
         row.overage += overage
-        self._dirty[row] = None
+        self._kept.change(row)
         if paid:
             self._transfers.move(hold_id, TransferKind.PAID, "charged", account_of(row.purse), "income", paid, at_ms)
 
@@ -114,7 +99,7 @@ class Purses:
             return row.state, False
         row = self._taking(grant) if grant.amount < 0 else self._filling(grant)
         row.granted += grant.amount
-        self._dirty[row] = None
+        self._kept.change(row)
         origin = self._execute(
             "INSERT INTO grants (name, purse, amount, note, at_ms) VALUES (?,?,?,?,?) RETURNING id",
             (grant.id, row.id, grant.amount, grant.note, grant.at_ms),
@@ -146,7 +131,7 @@ class Purses:
         return row
 
     def _find(self, purse: Purse) -> Row | None:
-        known = self._rows.get(self._ids.get(purse, -1))
+        known = self._kept.find(purse)
         if known is not None:
             return known
         row = self._execute(
@@ -155,16 +140,16 @@ class Purses:
         ).fetchone()
         if row is None:
             return None
-        self._ids[purse] = row[0]
-        return self._rows.setdefault(row[0], Row(row))
+        return self._kept.keep(purse, Row(row))
 
     def _loaded(self, purse_id: int) -> Row:
-        row = self._rows.get(purse_id)
+        row = self._kept.at(purse_id)
         if row is None:
             found = self._execute(f"SELECT {_FIELDS} FROM purses WHERE id=?", (purse_id,)).fetchone()
             if found is None:
                 raise StaleCounters(f"purse {purse_id} of an open hold is gone")
-            row = self._rows[purse_id] = Row(found)
+            row = Row(found)
+            self._kept.keep(row.purse, row)
         return row
 
 

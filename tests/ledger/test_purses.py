@@ -282,14 +282,12 @@ async def test_two_tasks_race_over_the_last_cent(ledger: SqliteLedger) -> None:
     assert await stands(ledger) == (1000, 0, 994)
 
 
-async def test_purses_are_forgotten_past_a_limit_and_found_again(
-    ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_purses_are_forgotten_past_a_limit_and_found_again(ledger: SqliteLedger) -> None:
     """What is remembered is bounded; what is true is in the file."""
-    monkeypatch.setattr("proxy.ledger.purses.PURSES_CACHED_MAX", 3)
+    ledger._books.purses._kept._rows_max = 3
     for number in range(8):
         await put_in(ledger, 10 + number, Purse("user", f"red/{number}"))
-    assert len(ledger._books.purses._rows) <= 4
+    assert len(ledger._books.purses._kept._rows) <= 4
     for number in range(8):
         assert await stands(ledger, Purse("user", f"red/{number}")) == (10 + number, 0, 0)
 
