@@ -48,10 +48,12 @@ BEFORE_CONTENT: Final[dict[str, Behaviour | None]] = {
     "an error in the place of an answer": Behaviour(fault=Fault.ERROR_EVENT_FIRST),
     "gzip": Behaviour(fault=Fault.GZIP),
 }
+PIECES: Final[dict[str, Any]] = {"chunks": 12, "after_chunks": 6, "delay_seconds": 0.03}
+"""Slow enough for the first of them to have gone out when it breaks off."""
 AMIDST: Final[dict[str, Behaviour]] = {
-    "reset amidst": Behaviour(fault=Fault.RESET_MID, chunks=12, after_chunks=6),
-    "cut amidst": Behaviour(fault=Fault.HALF_CLOSE_MID, chunks=12, after_chunks=6),
-    "hanging amidst": Behaviour(fault=Fault.HANG_MID, chunks=12, after_chunks=6),
+    "reset amidst": Behaviour(fault=Fault.RESET_MID, **PIECES),
+    "cut amidst": Behaviour(fault=Fault.HALF_CLOSE_MID, **PIECES),
+    "hanging amidst": Behaviour(fault=Fault.HANG_MID, **PIECES),
 }
 """Before the first content where the answer is whole, after it where it is streamed."""
 OUTPUT_NANO: Final = 10_000
