@@ -22,9 +22,11 @@ _SECONDS: Final = re.compile(r"[0-9]{1,6}")
 async def first_content(exchange: Exchange, response: Response, tried: Try, peek_bytes_max: int) -> Response:
     """Pull until the first content event, so that an error in its place can still become another attempt.
 
-    Sets `tried.outcome` to a failure where the stream opens with an error, ends or breaks before any content.
+    For who pays by the request it must have something of the answer in it: then the payment is burnt. Sets
+    `tried.outcome` to a failure where the stream opens with an error, ends or breaks before any content.
     """
     dialect = DIALECTS[exchange.operation.dialect or ""]
+    content = dialect.is_content_event if exchange.presented is None else dialect.says_something
     framer = EventFramer()
     size = 0
     try:
@@ -39,7 +41,7 @@ async def first_content(exchange: Exchange, response: Response, tried: Try, peek
                 if dialect.is_error_event(event):
                     tried.outcome, tried.detail = "error_event", _named(event)
                     break
-                if dialect.is_content_event(event):
+                if content(event):
                     return response
             if tried.outcome != "served":
                 break

@@ -99,6 +99,10 @@ class AnthropicMessages:
         """See Dialect: a block of content, or the end of an answer without one; neither ping nor message_start."""
         return anthropic_answers.is_content_event(event)
 
+    def says_something(self, event: bytes) -> bool:
+        """See Dialect."""
+        return self.is_content_event(event)
+
     def withholds(self, event: bytes) -> bool:
         """See Dialect: usage is a part of this format, nothing is withheld."""
         return False

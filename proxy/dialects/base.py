@@ -106,6 +106,10 @@ class Dialect(Protocol):
         """Whether one whole SSE event carries, or directly opens, the answer: the head may go out now."""
         ...
 
+    def says_something(self, event: bytes) -> bool:
+        """Whether one whole SSE event has something of the answer itself in it: a payment is burnt for that."""
+        ...
+
     def withholds(self, event: bytes) -> bool:
         """Whether this event exists only because we asked for the usage (kept from a client that did not)."""
         ...

@@ -164,6 +164,31 @@ def is_content_event(event: bytes) -> bool:
     return document is not None and bool(document.get("choices"))
 
 
+_SAYS: Final = (
+    "content", "reasoning_content", "reasoning", "refusal", "tool_calls", "function_call", "audio", "reasoning_details",
+)  # fmt: skip
+"""Members of a delta that are the answer; `role` alone only opens it."""
+
+
+def says_something(event: bytes) -> bool:
+    """A content event with something of the answer in it, or with the end of one that has nothing."""
+    if b'"choices"' not in event:
+        return False
+    document = parsed(event_data(event))
+    choices = None if document is None else document.get("choices")
+    if not isinstance(choices, list):
+        return False
+    return any(_said(choice) for choice in choices)
+
+
+def _said(choice: Any) -> bool:
+    if not isinstance(choice, dict):
+        return False
+    delta = choice.get("delta")
+    said = isinstance(delta, dict) and any(delta.get(member) for member in _SAYS)
+    return said or bool(choice.get("finish_reason")) or bool(choice.get("text"))
+
+
 def is_usage_event(event: bytes) -> bool:
     """A usage report with an empty list of choices: the chunk that `include_usage` adds at the end."""
     if b'"usage"' not in event or b'"usage":null' in event:

@@ -129,6 +129,10 @@ class OpenAIChat:
         """See Dialect: an event with a choice, be it only the role that opens it."""
         return openai_answers.is_content_event(event)
 
+    def says_something(self, event: bytes) -> bool:
+        """See Dialect: text, reasoning, a refusal, a call; the role alone is none of it."""
+        return openai_answers.says_something(event)
+
     def withholds(self, event: bytes) -> bool:
         """See Dialect: the usage with no choice beside it."""
         return openai_answers.is_usage_event(event)

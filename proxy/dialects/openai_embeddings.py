@@ -68,6 +68,10 @@ class OpenAIEmbeddings:
         """See Dialect: there are no events."""
         return False
 
+    def says_something(self, event: bytes) -> bool:
+        """See Dialect."""
+        return self.is_content_event(event)
+
     def withholds(self, event: bytes) -> bool:
         """See Dialect."""
         return False

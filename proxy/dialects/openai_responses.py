@@ -117,6 +117,10 @@ class OpenAIResponses:
         """See Dialect: an item of the output or a part of one, or the end of an answer that has none."""
         return openai_responses_answers.is_content_event(event)
 
+    def says_something(self, event: bytes) -> bool:
+        """See Dialect."""
+        return self.is_content_event(event)
+
     def withholds(self, event: bytes) -> bool:
         """See Dialect: usage is a part of this format, nothing is withheld."""
         return False

@@ -256,12 +256,21 @@ def test_errors_and_content_of_a_stream_are_told_apart() -> None:
     """The head may go out with the first choice; an error in its place means failover."""
     role = b'data: {"choices":[{"index":0,"delta":{"role":"assistant"}}]}\n\n'
     assert CHAT.is_content_event(role) and not CHAT.is_error_event(role)
+    assert not CHAT.says_something(role)
+    for delta in (
+        b'{"content":"a"}',
+        b'{"role":"assistant","tool_calls":[{"index":0,"id":"c"}]}',
+        b'{"reasoning_content":"hm"}',
+        b'{"refusal":"no"}',
+    ):
+        assert CHAT.says_something(b'data: {"choices":[{"index":0,"delta":' + delta + b"}]}\n\n")
+    assert CHAT.says_something(b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n')
     for event in (
         b'data: {"error":{"message":"no","type":"server_error"}}\n\n',
         b'data: {"object":"error","message":"no"}\n\n',
         b"event: error\ndata: no\n\n",
     ):
-        assert CHAT.is_error_event(event) and not CHAT.is_content_event(event)
+        assert CHAT.is_error_event(event) and not CHAT.is_content_event(event) and not CHAT.says_something(event)
     for event in (
         b": comment\n\n",
         b"data: [DONE]\n\n",

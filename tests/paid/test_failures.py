@@ -47,6 +47,7 @@ BEFORE_CONTENT: Final[dict[str, Behaviour | None]] = {
     "garbage": Behaviour(fault=Fault.GARBAGE),
     "an error in the place of an answer": Behaviour(fault=Fault.ERROR_EVENT_FIRST),
     "gzip": Behaviour(fault=Fault.GZIP),
+    "the role alone, then a reset": Behaviour(fault=Fault.RESET_MID, chunks=12, after_chunks=1, delay_seconds=0.03),
 }
 PIECES: Final[dict[str, Any]] = {"chunks": 12, "after_chunks": 6, "delay_seconds": 0.03}
 """Slow enough for the first of them to have gone out when it breaks off."""

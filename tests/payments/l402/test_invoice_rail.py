@@ -34,7 +34,7 @@ def test_taken_payment_is_never_answered_with_a_new_402(why: Taken, code: str, s
     refusal = RAIL.taken(taken(why))
     assert (refusal.code, refusal.status) == (code, status)
     assert says in refusal.message
-    assert refusal.details == {"payment": "pay_" + "0" * 32}
+    assert refusal.details == {"payment_id": "pay_" + "0" * 32}
     assert (refusal.retry_after_seconds is not None) == (status in (409, 503))
 
 
