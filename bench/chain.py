@@ -120,7 +120,8 @@ class _Chain:
         services = SimpleNamespace(
             clock=clock, log=get_logger(), metrics=Metrics(models=generation.models, teams=generation.teams),
             ledger=_Ledger(), keys=keys, counters=Counters(clock), upstreams=SimpleNamespace(),
-            states=UpstreamStates(clock), byo=SimpleNamespace(model=lambda *_: None), generation=self._generation, rails=None,
+            states=UpstreamStates(clock), byo=SimpleNamespace(model=lambda *_: None), rails=None,
+            generation=self._generation,
         )  # fmt: skip
         self.plugins = build_plugins(self._generation, services)
         self._call: Next = compose(self.plugins, _upstream, services.log)
