@@ -16,7 +16,7 @@ from proxy.ledger.payment_api import Receipt
 from proxy.ledger.payment_states import PaymentState
 from proxy.payments.api import Declined, Doubtful, Settled
 from proxy.payments.keys import DerivedKeys
-from proxy.payments.settings import Balance
+from proxy.payments.settings import Balance, Lightning
 from proxy.payments.tokens import is_token
 from tests.support.shop import Shop, code, digest, poll_of, told
 
@@ -287,7 +287,7 @@ async def test_without_a_price_of_bitcoin_sats_are_still_sold_for_sats(tmp_path:
 
 async def test_too_many_pending_invoices_leave_the_other_rails(shop: Shop) -> None:
     """An address that asks without paying gets no more invoices."""
-    for _ in range(20):
+    for _ in range(Lightning("dev").pending_client_max):
         told(await shop.balance({"sats": 1000}), 402)
     offer = told(await shop.balance({"sats": 1000}), 402)
     assert "invoice" not in offer

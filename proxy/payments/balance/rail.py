@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from proxy.errors import Refusal
-from proxy.ledger.payment_api import Lease, PaymentLedger, PaymentTaken, Proof, Tender, Unit
+from proxy.ledger.payment_api import BalanceState, Lease, PaymentLedger, PaymentTaken, Proof, Tender, Unit
 from proxy.payments.api import Ask, Credential, Declined, IssuedInvoice, Offer, Outcome, Presented, Rail
 from proxy.payments.balance.charge import amount_of, floor_of
 from proxy.payments.balance.refusals import PATH, no_exchange_rate, short, unknown
 from proxy.payments.settings import Payments
 from proxy.payments.tokens import digest_of, is_token
+
+UNITS_MAX: Final = 50_000
+"""Balances whose unit is remembered."""
 
 
 class BalanceRail(Rail):
@@ -23,6 +26,7 @@ class BalanceRail(Rail):
     def __init__(self, settings: Payments, ledger: PaymentLedger) -> None:
         self._settings = settings
         self._ledger = ledger
+        self._units: dict[bytes, Unit] = {}
 
     def offer(self, ask: Ask, invoice: IssuedInvoice | None) -> Offer | None:
         """A hint in the body: where balances are sold, and how large they may be."""
@@ -39,18 +43,29 @@ class BalanceRail(Rail):
         if not is_token(presented.value):
             raise unknown()
         digest = digest_of(presented.value)
-        state = await self._ledger.balance(digest)
-        if state is None or state.expires_ms <= ask.now_ms:
-            raise unknown()
-        price, unit = ask.price, state.unit
+        state: BalanceState | None = None
+        unit = self._units.get(digest)
+        if unit is None:
+            state = await self._ledger.balance(digest)
+            if state is None or state.expires_ms <= ask.now_ms:
+                raise unknown()
+            unit = self._remember(digest, state.unit)
+        price = ask.price
         amount = price.usdc if unit is Unit.USDC else price.msat
         of_input = amount_of(price.input_usd, unit, price.nano_per_btc)
         if amount is None or of_input is None:
             raise no_exchange_rate()
         amount = max(amount, floor_of(unit, self._settings))
-        if state.left < amount:
+        if state is not None and state.left < amount:
             raise short(state, amount, self._settings)
         return Tender(unit, amount, ask.request_digest, input_amount=min(of_input, amount), balance=digest)
+
+    def _remember(self, digest: bytes, unit: Unit) -> Unit:
+        """A balance's unit never changes: whoever is known needs no look before the hold, which judges all the rest."""
+        if len(self._units) >= UNITS_MAX:
+            self._units.clear()
+        self._units[digest] = unit
+        return unit
 
     async def settle(self, lease: Lease, ask: Ask) -> Outcome:
         """A balance has no proof to settle: nothing is taken."""

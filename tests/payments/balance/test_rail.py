@@ -101,12 +101,24 @@ async def test_what_is_no_balance_is_401(shop: Shop, token: str) -> None:
 
 
 async def test_an_ended_balance_is_401(shop: Shop) -> None:
-    """To the millisecond."""
+    """To the millisecond; one that was seen before is judged by its hold."""
     token = (await shop.buy(1000))["token"]
     shop.clock.ms += 30 * 86_400_000 - 1
-    await rail_of(shop).check(presented(token), ask(shop))
+    await BalanceRail(shop.settings, shop.ledger).check(presented(token), ask(shop))
     shop.clock.ms += 1
     assert (await refused(shop, token)).code == "invalid_balance"
+
+
+async def test_a_known_balance_is_not_looked_up_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its unit never changes, and the hold judges all the rest."""
+    token = (await shop.buy(1000))["token"]
+    first = await rail_of(shop).check(presented(token), ask(shop))
+
+    async def looked(_: bytes) -> None:
+        raise AssertionError("the ledger was asked")
+
+    monkeypatch.setattr(shop.ledger, "balance", looked)
+    assert await rail_of(shop).check(presented(token), ask(shop)) == first
 
 
 async def test_too_little_is_402_and_says_what_to_do(shop: Shop) -> None:
