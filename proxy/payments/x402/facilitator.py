@@ -17,6 +17,7 @@ from proxy.egress import Answer, Egress, EgressFailure
 from proxy.payments.api import Declined, Doubtful, Outcome
 from proxy.payments.settings import X402
 from proxy.payments.x402 import eip3009
+from proxy.payments.x402.asked_on_chain import AskedOnChain
 from proxy.payments.x402.chain import Chain
 from proxy.payments.x402.fates import Fate, by_this_signature, fate_of
 from proxy.payments.x402.onchain import OnChain
@@ -44,13 +45,11 @@ _UNCLEAR: Final = frozenset({NONCE_USED, "invalid_transaction_state", "invalid_e
 _TRANSACTION: Final = re.compile(r"0x[0-9a-fA-F]{64}")
 
 
-class FacilitatorSettler:
+class FacilitatorSettler(AskedOnChain):
     """Asks /verify, then /settle."""
 
     def __init__(self, settings: X402, onchain: OnChain, log: Any) -> None:
-        self._settings = settings
-        self._onchain = onchain
-        self._log = log
+        super().__init__(settings, onchain, log)
         self._egress: Egress | None = None
 
     async def start(self) -> None:
@@ -71,19 +70,7 @@ class FacilitatorSettler:
         """Close every connection."""
         if self._egress is not None:
             await self._egress.aclose()
-        await self._onchain.aclose()
-
-    async def verify_contract_wallet(self, authorization: Authorization) -> bool | None:
-        """See `Settler`."""
-        return await self._onchain.verify_contract_wallet(authorization)
-
-    async def wallet_says(self, authorization: Authorization, digest: bytes, signature: bytes) -> bool | None:
-        """See `Settler`."""
-        return await self._onchain.wallet_says(authorization, digest, signature)
-
-    async def reconcile(self, authorization: Authorization) -> Outcome:
-        """See `Settler`."""
-        return await self._onchain.outcome(authorization)
+        await super().aclose()
 
     async def settle(self, authorization: Authorization, requirements: dict[str, Any]) -> Outcome:
         """See `Settler`."""

@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 from proxy.payments.api import Declined, Doubtful, Outcome
 from proxy.payments.settings import X402
 from proxy.payments.x402 import eip3009, wallets
+from proxy.payments.x402.asked_on_chain import AskedOnChain
 from proxy.payments.x402.chain import Chain, Landed
 from proxy.payments.x402.fates import fate_of
 from proxy.payments.x402.onchain import OnChain, Signature
@@ -39,13 +40,11 @@ GAS_MARGIN_PERCENT: Final = 25
 """On top of the estimate: storage that another payment changes meanwhile may cost more."""
 
 
-class RpcSettler:
+class RpcSettler(AskedOnChain):
     """Pays the gas with `signer_key`. One settlement of a nonce at a time in this process."""
 
     def __init__(self, settings: X402, onchain: OnChain, log: Any) -> None:
-        self._settings = settings
-        self._onchain = onchain
-        self._log = log
+        super().__init__(settings, onchain, log)
         self._signers: dict[str, Signer] = {}
         self._under_way: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._reverts = Reverts()
@@ -63,22 +62,6 @@ class RpcSettler:
         for network in self._settings.rpc:
             if (chain := self._onchain.of(network)) is not None:
                 self._signers[network] = Signer(account, chain, **bounds)
-
-    async def aclose(self) -> None:
-        """Close what asks the nodes."""
-        await self._onchain.aclose()
-
-    async def verify_contract_wallet(self, authorization: Authorization) -> bool | None:
-        """See `Settler`."""
-        return await self._onchain.verify_contract_wallet(authorization)
-
-    async def wallet_says(self, authorization: Authorization, digest: bytes, signature: bytes) -> bool | None:
-        """See `Settler`."""
-        return await self._onchain.wallet_says(authorization, digest, signature)
-
-    async def reconcile(self, authorization: Authorization) -> Outcome:
-        """See `Settler`."""
-        return await self._onchain.outcome(authorization)
 
     async def settle(self, authorization: Authorization, requirements: dict[str, Any]) -> Outcome:
         """See `Settler`. `requirements` are not looked at: what the payer signed says it all."""
