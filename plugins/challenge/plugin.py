@@ -86,7 +86,8 @@ class ChallengePlugin(Plugin[PluginSettings]):
         from proxy.payments.l402.terms import Terms
 
         settings, msat = rails.settings, ask.price.msat
-        if rails.invoices is None or msat is None or (settings.l402 is None and settings.mpp is None):
+        node = settings.lightning
+        if rails.invoices is None or node is None or msat is None or (settings.l402 is None and settings.mpp is None):
             return None
         least = 0 if settings.l402 is None else settings.l402.sats_min
         sats = max(-(-msat // MSAT_PER_SAT), least, 1)
@@ -96,7 +97,7 @@ class ChallengePlugin(Plugin[PluginSettings]):
                 memo=f"{ask.model} inference",
                 client=ask.client,
                 purpose="request",
-                seconds=300 if settings.l402 is None else settings.l402.seconds,
+                seconds=node.invoice_seconds,
                 terms=Terms.of(ask).json(),
             )
         except Refusal:
