@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,20 +43,6 @@ from tests.ledger.making import (
     unsettled,
 )
 from tests.support.fakes import FakeClock
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(1000)
-
-
-@pytest.fixture
-async def ledger(tmp_path: Path, clock: FakeClock) -> AsyncIterator[SqliteLedger]:
-    """Closed with clean books."""
-    ledger = opened(tmp_path / "tollway.db", clock)
-    yield ledger
-    assert await ledger.audit() == []
-    await ledger.close()
 
 
 async def stands(ledger: SqliteLedger, digest: bytes) -> BalanceState:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -23,7 +21,6 @@ from tests.ledger.making import (
     ecash,
     leased,
     notes,
-    opened,
     proof,
     rows,
     stands,
@@ -34,20 +31,6 @@ from tests.support.fakes import FakeClock
 
 ANSWER = StoredAnswer("request", 200, (("content-type", "application/json"), ("x", "1")), b'{"ok": true}', 77)
 S = PaymentState
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(1000)
-
-
-@pytest.fixture
-async def ledger(tmp_path: Path, clock: FakeClock) -> AsyncIterator[SqliteLedger]:
-    """Closed with clean books."""
-    ledger = opened(tmp_path / "tollway.db", clock)
-    yield ledger
-    assert await ledger.audit() == []
-    await ledger.close()
 
 
 # -- the word from outside

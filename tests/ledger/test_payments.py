@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,7 +30,6 @@ from tests.ledger.making import (
     ecash,
     leased,
     notes,
-    opened,
     proof,
     rows,
     served,
@@ -42,24 +39,9 @@ from tests.ledger.making import (
     tender,
     unsettled,
 )
-from tests.support.fakes import FakeClock
 
 ANSWER = StoredAnswer("request", 200, (("content-type", "application/json"), ("x", "1")), b'{"ok": true}', 77)
 S = PaymentState
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(1000)
-
-
-@pytest.fixture
-async def ledger(tmp_path: Path, clock: FakeClock) -> AsyncIterator[SqliteLedger]:
-    """Closed with clean books."""
-    ledger = opened(tmp_path / "tollway.db", clock)
-    yield ledger
-    assert await ledger.audit() == []
-    await ledger.close()
 
 
 # -- at first sight
