@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -79,6 +80,19 @@ async def _upstream(exchange: Exchange) -> Response:
     return Response(200, Headers({"content-type": "application/json"}), _ANSWER)
 
 
+class _OneInvoice:
+    """The node's first invoice, given to all who ask: what a 402 takes beside the node and the invoice's row."""
+
+    def __init__(self, invoices: Any) -> None:
+        self._invoices = invoices
+        self._made: Any = None
+
+    async def issue(self, **asked: Any) -> Any:
+        if self._made is None:
+            self._made = await self._invoices.issue(**asked)
+        return self._made
+
+
 class _Shop:
     """The shipped chain with rails, behind it nothing."""
 
@@ -95,6 +109,7 @@ class _Shop:
         self.rails: Rails = build_rails(
             self.generation.payments, state=self.generation.state, ledger=self.ledger, clock=self.clock, log=log
         )
+        self.rails = replace(self.rails, invoices=_OneInvoice(self.rails.invoices))
         self.wallet = DevWallet(self.rails.keys, self.generation.state, self.clock)
         services = SimpleNamespace(
             clock=self.clock, log=log, ledger=self.ledger, keys=KeyStore(database, self.clock),
