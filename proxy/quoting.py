@@ -10,6 +10,7 @@ from proxy.dialects.base import Call
 from proxy.pricing.bounds import input_bound
 from proxy.pricing.money import ZERO, Nano
 from proxy.pricing.quote import Quote
+from proxy.pricing.tokens import FALLBACK_ENCODING
 
 UNPRICED = "a model that has no list price here"
 
@@ -67,6 +68,12 @@ def image_bound(model: Model, candidates: Candidates) -> int | None:
             return None
         most = max(most, own)
     return most
+
+
+def encoding_of(model: Model, candidates: Candidates) -> str:
+    """One vocabulary for one count: the model's, or the first that is known among its candidates'."""
+    known = (candidate.encoding for candidate in candidates if candidate.encoding is not None)
+    return model.encoding or next(known, FALLBACK_ENCODING)
 
 
 def _amounts(

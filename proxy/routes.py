@@ -41,3 +41,8 @@ class Route:
     def current(self) -> Try:
         """The try under way or the last one made. There is one as soon as `routing` has called the rest."""
         return self.tries[-1]
+
+    @property
+    def served(self) -> bool:
+        """The last try was answered by its upstream."""
+        return bool(self.tries) and self.tries[-1].outcome == "served"

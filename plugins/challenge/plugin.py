@@ -58,15 +58,7 @@ class ChallengePlugin(Plugin[PluginSettings]):
         exchange.ask = ask = await self._ask(exchange, rails, call)
         if exchange.presented is None:
             return await self._challenge(exchange, rails, ask)
-        from proxy.payments.mpp.problems import PROBLEM_TYPE, problem_body
-
-        try:
-            exchange.tender = await self._checked(rails, exchange.presented, ask)
-        except Refusal as refusal:
-            if exchange.presented.credential is Credential.MPP:
-                refusal.body = problem_body(refusal)
-                refusal.headers["content-type"] = PROBLEM_TYPE
-            raise
+        exchange.tender = await self._checked(rails, exchange.presented, ask)
         return await call_next(exchange)
 
     async def _ask(self, exchange: Exchange, rails: Rails, call: Call) -> Ask:
@@ -106,13 +98,16 @@ class ChallengePlugin(Plugin[PluginSettings]):
             return None
 
     async def _checked(self, rails: Rails, presented: Presented, ask: Ask) -> Tender:
+        from proxy.payments.mpp.problems import as_problem
+
         rail = rails.taking(presented.credential)
         if rail is None:
-            raise Refusal(
+            refusal = Refusal(
                 "payment_not_accepted",
                 f"Payments by {presented.credential.value} are not taken here. "
                 "Send the request without one to see which are.",
             )
+            raise as_problem(refusal) if presented.credential is Credential.MPP else refusal
         return await rail.check(presented, ask)
 
 

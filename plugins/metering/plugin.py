@@ -10,7 +10,6 @@ from pydantic import Field
 from proxy.dialects import DIALECTS
 from proxy.dialects.base import Call, UsageReader
 from proxy.exchange import Exchange, Response
-from proxy.ledger.api import Hold
 from proxy.plugin import Next, Plugin, PluginSettings, Stage
 from proxy.pricing import tokens
 from proxy.pricing.quote import Quote
@@ -82,14 +81,8 @@ async def _close(exchange: Exchange, call: Call, tried: Try, reader: UsageReader
         return
     if tried.usage is None and not tried.cut:
         await _report(exchange, call, tried, reader, count=count)
-    if known(tried.usage) is None and exchange.hold is not None and _in_advance(exchange.hold):
+    if known(tried.usage) is None and exchange.hold is not None and exchange.hold.request.in_advance:
         tried.counted = await _count(exchange, call, tried, reader)
-
-
-def _in_advance(hold: Hold) -> bool:
-    """A purse or a prepaid balance pays."""
-    request = hold.request
-    return request.purse is not None or (request.tender is not None and request.tender.balance is not None)
 
 
 async def _report(exchange: Exchange, call: Call, tried: Try, reader: UsageReader, *, count: bool) -> None:

@@ -18,7 +18,6 @@ from proxy.plugin import Next, Plugin, PluginSettings, Services, Stage
 if TYPE_CHECKING:
     from proxy.payments.rails import Rails
 
-NO_STORE: Final = "no-store"
 BALANCE: Final = "balance"
 PAYMENT_ID: Final = "x-payment-id"
 """Header that names the payment, for GET /v1/payments/{id}."""
@@ -65,7 +64,6 @@ class PaymentPlugin(Plugin[PluginSettings]):
             raise Refusal("internal_error", "This priced path is closed: nothing in the chain asked to be paid for it.")
         if hold.lease is None:
             response = await call_next(exchange)
-            response.headers["cache-control"] = NO_STORE
             self.services.metrics.payment(BALANCE, "served" if _served(exchange, response) else "unserved")
             return response
         presented = exchange.presented
@@ -81,7 +79,6 @@ class PaymentPlugin(Plugin[PluginSettings]):
             await _say(response, rail, hold.lease)
         else:
             await self._give_back(rail, hold.lease, response)
-        response.headers["cache-control"] = NO_STORE
         response.headers[PAYMENT_ID] = hold.lease.id
         return response
 
@@ -117,8 +114,8 @@ async def _say(response: Response, rail: Rail, lease: Lease) -> None:
 
 def _served(exchange: Exchange, response: Response) -> bool:
     """An upstream's answer is about to go out; a refusal of ours or of the provider's buys nothing."""
-    tries = [] if exchange.route is None else exchange.route.tries
-    return exchange.refusal is None and response.status < 300 and bool(tries) and tries[-1].outcome == "served"
+    route = exchange.route
+    return exchange.refusal is None and response.status < 300 and route is not None and route.served
 
 
 PLUGIN = PaymentPlugin

@@ -12,7 +12,7 @@ from proxy.plugin import Next, Plugin, PluginSettings, Stage
 from proxy.policy.rules import NO_RULES
 from proxy.pricing import tokens
 from proxy.pricing.quote import Quote
-from proxy.quoting import image_bound, narrowed, quote
+from proxy.quoting import encoding_of, image_bound, narrowed, quote
 
 
 class PricingPlugin(Plugin[PluginSettings]):
@@ -45,7 +45,7 @@ async def _admitted(exchange: Exchange, model: Model, call: Call) -> Quote:
     images = image_bound(model, candidates) if call.images else None
     if call.images and images is None:
         return found
-    count = await _length(call, _encoding(model, candidates), images)
+    count = await _length(call, encoding_of(model, candidates), images)
     if count is not None:
         fitting = with_room(candidates, model, count, found.output_tokens)
     if not fitting:
@@ -63,12 +63,6 @@ async def _length(call: Call, encoding: str, image_tokens_max: int | None) -> in
     inputs = given if isinstance(given, list) and not isinstance(given[0], int) else [given]
     longest = max(inputs, key=lambda one: len(one.encode() if isinstance(one, str) else one))
     return len(longest) if isinstance(longest, list) else await tokens.count_async(longest, encoding)
-
-
-def _encoding(model: Model, candidates: Candidates) -> str:
-    """One vocabulary for one count: the model's, or the first that is known among its candidates'."""
-    known = (candidate.encoding for candidate in candidates if candidate.encoding is not None)
-    return model.encoding or next(known, tokens.FALLBACK_ENCODING)
 
 
 def _too_long(model: Model, call: Call, candidates: Candidates, count: int | None) -> Refusal:

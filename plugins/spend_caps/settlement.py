@@ -37,7 +37,7 @@ def settlement_of(exchange: Exchange, hold: Hold, reason: Finish, now_ms: int) -
         if number == len(tries) and not own:
             charged = _charge(model, tried, hold)
         outcomes.append(AttemptOutcome(tried.attempt, tried.outcome, tried.status, tried.usage, cost, now_ms))
-    paid = _paid(model, tries[-1], hold) if tries and _in_advance(hold) else None
+    paid = _paid(model, tries[-1], hold) if tries and hold.request.in_advance else None
     return Settlement(charged, listed if priced else None, tuple(outcomes), reason.value, now_ms, paid)
 
 
@@ -64,12 +64,6 @@ def _charge(model: Model | None, tried: Try, hold: Hold) -> Nano:
     if (usage := known(tried.usage)) is not None:
         return model.rates.cost(usage)
     return hold.request.charged if _unknown(tried) else ZERO
-
-
-def _in_advance(hold: Hold) -> bool:
-    """A purse or a balance pays: what was counted, where nobody knows the usage."""
-    request = hold.request
-    return request.purse is not None or (request.tender is not None and request.tender.balance is not None)
 
 
 def _paid(model: Model | None, tried: Try, hold: Hold) -> Nano | None:

@@ -39,7 +39,6 @@ async def taken_answer(exchange: Exchange, taken: PaymentTaken, rails: Rails) ->
     exchange.repeated = True
     response = Response(answer.status, Headers(answer.headers), answer.body)
     response.headers[DEDUP] = "hit"
-    response.headers["cache-control"] = "no-store"
     for name, value in await rail.served_again(taken.payment):
         response.headers.add(name, value)
     return response
@@ -59,17 +58,12 @@ def paid_for(exchange: Exchange, tender: Tender, settlement: Settlement, rails: 
     if tender.proof is not None:
         return replace(settlement, charged=ask.price.usd if exchange.paid else ZERO)
     used = settlement.charged if settlement.paid is None else settlement.paid
-    if not used and not _answered(exchange):
+    if not used and not (exchange.route is not None and exchange.route.served):
         charged = _at_most(settlement.charged, ask, rails) if settlement.charged else ZERO
         return replace(settlement, charged=charged, paid=None)
     charged = _at_most(settlement.charged, ask, rails)
     amount = charge_of(_at_most(used, ask, rails), tender.unit, ask.price.nano_per_btc, rails.settings, tender.amount)
     return replace(settlement, charged=charged, paid=None, tendered=amount)
-
-
-def _answered(exchange: Exchange) -> bool:
-    tries = [] if exchange.route is None else exchange.route.tries
-    return bool(tries) and tries[-1].outcome == "served"
 
 
 def _at_most(cost: Nano, ask: Ask, rails: Rails) -> Nano:

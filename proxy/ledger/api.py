@@ -131,6 +131,11 @@ class HoldRequest:
     tender: Tender | None = None
     """A proof of payment, leased with the hold, or a balance held from; None: an account answers for it."""
 
+    @property
+    def in_advance(self) -> bool:
+        """A purse or a prepaid balance pays: what was counted, where nobody knows the usage."""
+        return self.purse is not None or (self.tender is not None and self.tender.balance is not None)
+
 
 @dataclass(slots=True, eq=False)
 class Hold:

@@ -18,7 +18,7 @@ from proxy.pricing import tokens
 from proxy.pricing.money import Nano
 from proxy.pricing.quote import Quote
 from proxy.pricing.rates import Rates
-from proxy.quoting import image_bound
+from proxy.quoting import encoding_of, image_bound
 
 PERCENT: Final = 100
 ANTHROPIC_TOOLS_TOKENS: Final = 530
@@ -77,7 +77,7 @@ async def _measured(model: Model, call: Call, quote: Quote) -> tuple[int, int]:
     """Tokens and characters of the input; by bytes where it is too long to be counted, or too many counts wait."""
     candidates: Candidates = quote.candidates or model.candidates
     images = image_bound(model, candidates) if call.images else None
-    measured = await tokens.measure_call_async(call, _encoding(model, candidates), image_tokens_max=images)
+    measured = await tokens.measure_call_async(call, encoding_of(model, candidates), image_tokens_max=images)
     if measured is None:
         return quote.input_tokens, len(call.body)
     return min(measured.tokens + _written_around(call), quote.input_tokens), measured.chars
@@ -90,11 +90,6 @@ def _written_around(call: Call) -> int:
         return 0
     named = [tool for tool in tools if tool.get("type", "custom") != "custom"]
     return ANTHROPIC_TOOLS_TOKENS + ANTHROPIC_TOOL_TOKENS * len(named)
-
-
-def _encoding(model: Model, candidates: Candidates) -> str:
-    known = (candidate.encoding for candidate in candidates if candidate.encoding is not None)
-    return model.encoding or next(known, tokens.FALLBACK_ENCODING)
 
 
 def _digest(rates: Rates, settings: Payments) -> str:

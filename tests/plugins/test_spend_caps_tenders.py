@@ -13,6 +13,7 @@ from proxy.ledger.api import Settlement
 from proxy.ledger.payment_api import Tender, Unit
 from proxy.payments.settings import Balance, Payments
 from proxy.pricing.money import ZERO, Nano
+from proxy.routes import Route
 
 SURCHARGE = 50_000_000
 HELD = 90_000
@@ -23,8 +24,8 @@ RAILS: Any = SimpleNamespace(settings=SETTINGS)
 def settled(outcome: str, charged: int, *, paid: int | None = None) -> Settlement:
     """After one attempt with this outcome."""
     price = SimpleNamespace(usd=Nano(HELD * 1000), nano_per_btc=None)
-    tries = [SimpleNamespace(outcome=outcome)]
-    exchange: Any = SimpleNamespace(ask=SimpleNamespace(price=price), route=SimpleNamespace(tries=tries), paid=False)
+    tried: Any = SimpleNamespace(outcome=outcome)
+    exchange: Any = SimpleNamespace(ask=SimpleNamespace(price=price), route=Route([tried]), paid=False)
     tender = Tender(Unit.USDC, HELD, "request", balance=b"d" * 32)
     known = None if paid is None else Nano(paid)
     return paid_for(exchange, tender, Settlement(Nano(charged), ZERO, (), "served", 0, known), RAILS)
