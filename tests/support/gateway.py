@@ -130,9 +130,10 @@ class GatewayProcess:
         return (self.folder / "serve.log").read_text()
 
     def audit_lines(self) -> list[dict[str, Any]]:
-        """The audit log so far."""
+        """The audit log so far, without a line that is still being written."""
         path = self.folder / "var" / "audit.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        written = path.read_text() if path.exists() else ""
+        return [json.loads(line) for line in written.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def write_folder(folder: Path, *, config: Mapping[str, Any], policies: Mapping[str, Mapping[str, Any]]) -> Path:
