@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from math import gcd
 
+from proxy.consensus.settings import Mode
 from proxy.pricing.rates import Rates
 from proxy.upstreams.api import Upstream
 
@@ -124,6 +125,9 @@ class Model:
     wallet: Wallet = Wallet.BALANCE
     byo: bool = False
     """Served by a customer's own upstream key: charged 0, its list cost recorded where it is known."""
+    panel: Mode | None = None
+    """Several models answer together, at the mode's price; candidates are those of all its seats, spares and
+    synthesisers, each with its own list price. It has no rates."""
     common: Common = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

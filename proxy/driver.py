@@ -2,7 +2,8 @@
 
 A client that leaves before an upstream was called cancels its exchange. Once one was called, the answer is
 read on in place, sent nowhere, until its usage is known or a limit in seconds or bytes is reached: leaving
-just before the end is no discount, and a provider's bill has a row to stand on.
+just before the end is no discount, and a provider's bill has a row to stand on. An exchange may say otherwise: a
+panel's calls are cancelled at once (`WhenLeft`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from proxy.chain import internal_error
 from proxy.clock import Clock
 from proxy.dialects import DIALECTS
 from proxy.errors import Refusal, error_body
-from proxy.exchange import Exchange, Finish, Response
+from proxy.exchange import Exchange, Finish, Response, WhenLeft
 from proxy.listeners.api import Arrival, Downstream
 from proxy.plugin import Next
 from proxy.upstreams.api import UpstreamFailure
@@ -125,7 +126,9 @@ class _Run:
         if exchange.client_gone or exchange.finished is not None or self._task is None:
             return
         exchange.client_gone = True
-        if exchange.dispatched:
+        if exchange.when_left is WhenLeft.STAY:
+            return
+        if exchange.dispatched and exchange.when_left is WhenLeft.DRAIN:
             self._drain = self._loop.call_later(self._driver.limits.drain_client_gone_seconds, self._give_up)
         else:
             self._task.cancel()
@@ -195,7 +198,7 @@ class _Run:
             response.peeked = []
             while chunk := await response.pull():
                 await self._send(response, chunk)
-                if self._exchange.client_gone:
+                if self._exchange.client_gone and self._exchange.when_left is not WhenLeft.STAY:
                     self._drained += len(chunk)
                     if self._drained > self._driver.limits.drain_client_gone_bytes:
                         return Finish.CLIENT_GONE

@@ -2,7 +2,8 @@
 
 Each fact has one owner that writes it; everybody else reads. The owners: the listener writes `origin`
 and `request`; the gateway `operation`; the plugins `identity`, `catalogue` (`call`, `model`), `team_policy` (`policy`),
-`pricing` (`quote`), `spend_caps` (`hold`), `routing` (`route`) and `metering` (`usage`) the fact behind their name.
+`pricing` (`quote`), `spend_caps` (`hold`), `routing` (`route`) and `metering` (`usage`) the fact behind their name;
+`consensus` writes `route`, `usage` and `charge` of what a panel answers.
 `team_policy` and `content_rules` may replace `call` by an amended one before it is priced: nobody after them.
 """
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from proxy.operations import Operation
     from proxy.payments.api import Ask, Presented
     from proxy.policy.rules import Policy
+    from proxy.pricing.money import Nano
     from proxy.pricing.quote import Quote
     from proxy.routes import Route
     from proxy.usage import Usage
@@ -169,6 +171,9 @@ class Response:
     """Pieces already pulled, which the driver sends first."""
     upgrade: Upgrade | None = None
     """The engine's own upstream side takes over."""
+    before_content: list[Callable[[], Awaitable[None]]] | None = None
+    """The head goes out before there is an answer: whoever makes the stream awaits these, in order, just before the
+    first piece of one, and sends none where one of them raises. None: there is content already."""
     _pieces: AsyncIterator[bytes] | None = None
 
     async def pull(self) -> bytes:
@@ -199,6 +204,17 @@ class Response:
             refusal.envelope(dialect=dialect, for_operator=for_operator),
             close=refusal.close,
         )
+
+
+class WhenLeft(Enum):
+    """What becomes of an exchange whose client leaves after an upstream was called."""
+
+    DRAIN = "drain"
+    """The answer is read on to its usage, within the drain's limits."""
+    CANCEL = "cancel"
+    """Everything that it called is cancelled at once."""
+    STAY = "stay"
+    """It goes on to its end: somebody else waits for the answer, too."""
 
 
 class Finish(Enum):
@@ -264,6 +280,12 @@ class Exchange:
     """Its proof of payment is burnt: the answer goes out. Written by `payment`."""
     tender: Tender | None = field(default=None, repr=False)
     """What a payer pays with, in order as far as can be seen without asking anybody. Written by `challenge`."""
+    charge: Nano | None = None
+    """What is charged where that is not by usage: for a panel's answer. Written by `consensus`; None: by usage."""
+    role: str = "answer"
+    """What its upstream calls are for, as the ledger keeps it: `member/0/gpt-5.4` for those of a panel."""
+    when_left: WhenLeft = WhenLeft.DRAIN
+    """What becomes of it when its client leaves after an upstream was called. Written by `consensus`."""
     repeated: bool = False
     """Answered with the answer of an identical exchange: nobody was called, nothing was charged. Written by `dedup`."""
 
