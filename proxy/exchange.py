@@ -41,6 +41,8 @@ class ListenerKind(Enum):
     REVERSE = "reverse"
     REGULAR = "regular"
     ADMIN = "admin"
+    INWARD = "inward"
+    """No listener at all: an exchange of our own (`proxy.inward`). Nothing in config.yaml makes one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class Origin:
     """Regular mode: the provider host the client believes to talk to; None on reverse and admin."""
     captured_port: int | None = None
     proxy_credential: str | None = field(default=None, repr=False)
+    acting: Identity | None = None
+    """For whom an exchange of our own runs. Written by `proxy.inward`, believed on INWARD alone."""
 
 
 class BodyReader(Protocol):

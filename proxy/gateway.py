@@ -22,6 +22,7 @@ from proxy.endpoints import admin, bridge, credit, public
 from proxy.endpoints.browsers import refuse_pages
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Finish, ListenerKind, Response
+from proxy.inward import Inward
 from proxy.keys import KeyStore
 from proxy.ledger.schema import DATABASE_NAME
 from proxy.ledger.store import SqliteLedger
@@ -66,6 +67,7 @@ class Services:
     states: UpstreamStates
     byo: ByoStore
     generation: Generation
+    inward: Inward
     rails: Rails | None = None
 
 
@@ -113,9 +115,13 @@ class Gateway:
         self.states = UpstreamStates(self.clock, self.client.in_flight)
         generation = self.generation = await self._with_demo(generation)
         self.byo = ByoStore(database, self.clock, generation)
+        self.inward = Inward(
+            lambda: self.driver.serve, self.keys, lambda: self.generation,
+            answer_bytes_max=generation.file.limits.answer_bytes_max,
+        )  # fmt: skip
         self.services = Services(
             self.clock, self.log, self.metrics, self.ledger, self.keys, Counters(self.clock), self.client,
-            self.states, self.byo, generation, self._rails(generation),
+            self.states, self.byo, generation, self.inward, self._rails(generation),
         )  # fmt: skip
         if self.services.rails is not None:
             await self.services.rails.start()
@@ -307,6 +313,7 @@ class Gateway:
         self.ready = False
         self._accepting = False
         await self._close_engine(hurry)
+        await self.inward.close()
         await self.admin_engine.close(ADMIN_CLOSE_SECONDS)
         for plugin in reversed(self.plugins):
             await plugin.stop()

@@ -71,6 +71,7 @@ class OperationTable:
             ListenerKind.REVERSE: _Paths((*PUBLIC, *local)),
             ListenerKind.REGULAR: _Paths(known for known in PUBLIC if known.operation is LOCAL),
             ListenerKind.ADMIN: _Paths(ADMIN),
+            ListenerKind.INWARD: _Paths(known for known in PUBLIC if known.operation.priced),
         }
         self._captured: dict[int, tuple[CapturedHost, _Paths]] = {}
 

@@ -72,6 +72,11 @@ class Services(Protocol):
     @property
     def byo(self) -> Any: ...
     @property
+    def inward(self) -> Any:
+        """`proxy.inward.Inward`: exchanges of our own, for the holder of a key."""
+        ...
+
+    @property
     def rails(self) -> Any:
         """`proxy.payments.rails.Rails`; None where nobody is asked to pay."""
         ...

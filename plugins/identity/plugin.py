@@ -16,7 +16,7 @@ from proxy.payments.api import Credential
 from proxy.payments.credentials import BALANCE_PREFIX, presented
 from proxy.payments.settings import Payments
 from proxy.plugin import Next, Plugin, PluginSettings, Services, Stage
-from proxy.policy.callers import tier_of
+from proxy.policy.callers import identity_of, tier_of
 
 _ANONYMOUS = Identity(IdentityKind.ANONYMOUS, "anonymous", "anonymous", "anonymous", "anonymous", "anonymous")
 _OWN_KEY_USER = "own-key"
@@ -59,6 +59,8 @@ class IdentityPlugin(Plugin[IdentitySettings]):
 
     def _identify(self, exchange: Exchange) -> Identity:
         origin = exchange.origin
+        if origin.kind is ListenerKind.INWARD and origin.acting is not None:
+            return origin.acting
         payments = exchange.generation.payments
         for_sale = payments is not None and exchange.operation.priced and origin.captured_host is None
         if for_sale:
@@ -133,17 +135,7 @@ class IdentityPlugin(Plugin[IdentitySettings]):
         team = exchange.generation.teams.get(record.team)
         if team is None:
             raise self._unauthorized("This Tollway key belongs to a team that no longer exists.")
-        return Identity(
-            kind=IdentityKind.KEY,
-            key_id=record.key_id,
-            user=record.user,
-            team=record.team,
-            organisation=team.organisation,
-            tier=tier_of(team, user=record.user, key_id=record.key_id, key_name=record.name, own=record.tier),
-            provider_credential=provider_credential,
-            caps=record.caps,
-            key_name=record.name,
-        )
+        return identity_of(record, team, provider_credential=provider_credential)
 
     def _own_key(self, exchange: Exchange) -> Identity:
         name = exchange.generation.listener(exchange.origin.listener).default_team

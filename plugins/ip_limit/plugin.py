@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from proxy.client_addresses import Address, client_of, key_of, networks, parse
 from proxy.config.schema import Generation
 from proxy.errors import Refusal
-from proxy.exchange import Exchange, Response
+from proxy.exchange import Exchange, ListenerKind, Response
 from proxy.plugin import Next, Plugin, PluginSettings, Services, Stage
 from proxy.state import Claim, Counters, Denied, Lease, Rate, SlotsFull
 from proxy.usage import known
@@ -82,6 +82,8 @@ class IpLimitPlugin(Plugin[IpLimitSettings]):
             self.follow(exchange.generation)
         address = exchange.client_address = self._client(exchange)
         limited = not (self.settings.exempt_loopback and address is not None and address.is_loopback)
+        # An exchange of our own is counted by key, user and team: its address has sent one request for many of them.
+        limited = limited and exchange.origin.kind is not ListenerKind.INWARD
         key = key_of(address)
         lease = self._lease(key, limited) if exchange.operation.priced else None
         claim = None

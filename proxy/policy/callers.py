@@ -6,10 +6,26 @@ from typing import Any, Final
 
 from proxy.config.schema import Generation, Team
 from proxy.identities import Identity, IdentityKind
+from proxy.keys import KeyRecord
 from proxy.policy.rules import NO_RULES, PREFIX_SEPARATOR, Policy, ScopedRules
 
 POLICIES_CACHED_MAX: Final = 20_000
 """Callers of one configuration whose policy is kept; past it all are worked out anew."""
+
+
+def identity_of(record: KeyRecord, team: Team, *, provider_credential: bool = False) -> Identity:
+    """Who the holder of a key is; `team` is the key's."""
+    return Identity(
+        kind=IdentityKind.KEY,
+        key_id=record.key_id,
+        user=record.user,
+        team=record.team,
+        organisation=team.organisation,
+        tier=tier_of(team, user=record.user, key_id=record.key_id, key_name=record.name, own=record.tier),
+        provider_credential=provider_credential,
+        caps=record.caps,
+        key_name=record.name,
+    )
 
 
 def resolve(generation: Generation, identity: Identity) -> Policy:
