@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from proxy.catalogue import Candidate
+from proxy.catalogue import Candidate, Model
 from proxy.ledger.api import Attempt
+from proxy.pricing.money import Nano
 from proxy.usage import Usage
 
 
@@ -27,6 +28,10 @@ class Try:
     """Given up before the end of its answer."""
     counted: Usage | None = None
     """Our own count of an answer that was not read to its end, so that its `usage` is not known."""
+    model: Model | None = None
+    """Whose list price it has; None: the exchange's own model's. Written by `consensus`."""
+    most: Nano | None = None
+    """What it can cost at list at most, where that is less than the exchange's hold. Written by `consensus`."""
     hedge: bool = False
     """Called beside another that was silent, not after one that failed."""
 

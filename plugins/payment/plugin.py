@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from plugins.payment.reconciler import Reconciler
@@ -27,6 +28,7 @@ _OF_THE_CONNECTION: Final = frozenset({"x-dedup", "age", "date"})
 
 class PaymentPlugin(Plugin[PluginSettings]):
     """Whatever fails before the first content leaves the payment with its payer: to be used again, or back as ecash.
+    Where the head goes out before there is content, the proof is burnt by whoever makes the stream, just before it.
 
     What is asked outside is asked in a task of its own: a client that leaves does not stop it, and what came of it is
     written down whatever happens. Stands behind `spend_caps`.
@@ -64,7 +66,8 @@ class PaymentPlugin(Plugin[PluginSettings]):
             raise Refusal("internal_error", "This priced path is closed: nothing in the chain asked to be paid for it.")
         if hold.lease is None:
             response = await call_next(exchange)
-            self.services.metrics.payment(BALANCE, "served" if _served(exchange, response) else "unserved")
+            served = response.before_content is not None or _served(exchange, response)
+            self.services.metrics.payment(BALANCE, "served" if served else "unserved")
             return response
         presented = exchange.presented
         rail = None if presented is None else self._rails.taking(presented.credential)
@@ -74,7 +77,10 @@ class PaymentPlugin(Plugin[PluginSettings]):
             await self._collector.collect(rail, hold.lease, ask)
         exchange.collected = True
         response = await call_next(exchange)
-        if _served(exchange, response):
+        if response.before_content is not None and exchange.refusal is None:
+            response.before_content.append(partial(self._burn, exchange, hold, hold.lease, ask, response))
+            await _say(response, rail, hold.lease)
+        elif _served(exchange, response):
             await self._burn(exchange, hold, hold.lease, ask, response)
             await _say(response, rail, hold.lease)
         else:

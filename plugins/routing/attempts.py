@@ -44,7 +44,11 @@ class Attempts:
         if route is None or hold is None:
             raise Refusal("internal_error", "This priced path is closed: no hold was made.")
         row = await self._ledger.dispatch(
-            hold, upstream=candidate.upstream, upstream_model=candidate.upstream_model, partner=candidate.partner
+            hold,
+            upstream=candidate.upstream,
+            upstream_model=candidate.upstream_model,
+            role=exchange.role,
+            partner=candidate.partner,
         )
         exchange.dispatched = True
         tried = Try(candidate, row, hedge=hedge)

@@ -29,6 +29,8 @@ from proxy.quoting import priced
 
 CLOSED_SECONDS: Final = 60
 """Told to payers where a cap of the operator's is reached."""
+FIXED: Final = "policies/consensus.yaml"
+"""Where the prices of panels come from, as holds keep it."""
 CLAMPS_MAX: Final = 2
 """Once to the caps that are short, once more to a purse that is shorter still."""
 
@@ -167,8 +169,9 @@ class SpendCapsPlugin(Plugin[SpendCapsSettings]):
             caps=tuple(asked.caps),
             at_ms=self.services.clock.now_ms(),
             purse=asked.purse,
-            input_charged=min(quote.input_charged, quote.charged),
-            price_source="" if model.rates is None else model.rates.source,
+            input_charged=ZERO if model.panel is not None else min(quote.input_charged, quote.charged),
+            price_source=_price_source(model),
+            owed=None if model.panel is None else ZERO,
             tender=exchange.tender,
         )
         try:
@@ -204,6 +207,8 @@ class SpendCapsPlugin(Plugin[SpendCapsSettings]):
         return priced(quote.with_output(low), asked.model, asked.call, provider_credential=own)
 
     def _clamps(self, asked: Asked, short: CapExceeded | PurseExceeded) -> bool:
+        if asked.model.panel is not None:
+            return False  # A shorter answer costs the same.
         if isinstance(short, PurseExceeded):
             return self.settings.clamp_purse
         return all(asked.caps[state.cap].clamp for state in short.states)
@@ -234,6 +239,12 @@ class SpendCapsPlugin(Plugin[SpendCapsSettings]):
         self.services.ledger.settle(hold, exchange.settlement)
         if exchange.usage is not None and exchange.usage.implausible:
             self.services.log.error("usage_implausible", request_id=exchange.request_id, model=hold.request.model)
+
+
+def _price_source(model: Model) -> str:
+    if model.panel is not None:
+        return FIXED
+    return "" if model.rates is None else model.rates.source
 
 
 def _enforced(quote: Quote, *, enforced: bool) -> Quote:

@@ -18,6 +18,9 @@ def settlement_of(exchange: Exchange, hold: Hold, reason: Finish, now_ms: int) -
     operator's cost, 0 to the caller, unless the upstream reported usage. The loser of a hedge is charged to nobody
     either; at list it may have done all that was asked of it, and counts as that: half of a hold that was made for two.
 
+    A panel's answer is charged by `exchange.charge`, not by its calls; each call has its own model's list price, and one
+    whose usage is not known the most that it can have cost.
+
     Where the full hold is charged since the usage is not known, a purse pays what was counted, input and answer; where
     nothing was counted, the input's part of the hold.
     """
@@ -29,14 +32,17 @@ def settlement_of(exchange: Exchange, hold: Hold, reason: Finish, now_ms: int) -
     outcomes: list[AttemptOutcome] = []
     most = _list_most(exchange, hold, own=own)
     for number, tried in enumerate(tries, start=1):
-        cost = _list_cost(model, tried, most)
+        cost = _list_cost(tried.model or model, tried, most if tried.most is None else tried.most)
         if cost is None:
             priced = False
         else:
             listed = Nano(listed + cost)
-        if number == len(tries) and not own:
+        if number == len(tries) and not own and (model is None or model.panel is None):
             charged = _charge(model, tried, hold)
         outcomes.append(AttemptOutcome(tried.attempt, tried.outcome, tried.status, tried.usage, cost, now_ms))
+    if model is not None and model.panel is not None:
+        fixed = exchange.charge or ZERO
+        return Settlement(fixed, listed if priced else None, tuple(outcomes), reason.value, now_ms)
     paid = _paid(model, tries[-1], hold) if tries and hold.request.in_advance else None
     return Settlement(charged, listed if priced else None, tuple(outcomes), reason.value, now_ms, paid)
 

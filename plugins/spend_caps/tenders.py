@@ -58,12 +58,19 @@ def paid_for(exchange: Exchange, tender: Tender, settlement: Settlement, rails: 
     if tender.proof is not None:
         return replace(settlement, charged=ask.price.usd if exchange.paid else ZERO)
     used = settlement.charged if settlement.paid is None else settlement.paid
-    if not used and not (exchange.route is not None and exchange.route.served):
+    if not used and not _answered(exchange):
         charged = _at_most(settlement.charged, ask, rails) if settlement.charged else ZERO
         return replace(settlement, charged=charged, paid=None)
     charged = _at_most(settlement.charged, ask, rails)
     amount = charge_of(_at_most(used, ask, rails), tender.unit, ask.price.nano_per_btc, rails.settings, tender.amount)
     return replace(settlement, charged=charged, paid=None, tendered=amount)
+
+
+def _answered(exchange: Exchange) -> bool:
+    """An answer that costs nothing is still an answer, for which a balance's floor is due."""
+    if exchange.model is not None and exchange.model.panel is not None:
+        return bool(exchange.charge)
+    return exchange.route is not None and exchange.route.served
 
 
 def _at_most(cost: Nano, ask: Ask, rails: Rails) -> Nano:

@@ -3,7 +3,8 @@
 A hold goes held -> dispatched -> committed -> settled | released, each exactly once. Check and hold are one
 transaction over every cap concerned and the purse; the caller is woken after that transaction is durable. A hold
 counts in the windows in which it was made. After a crash, holds of a dead boot id are settled at the next start:
-never dispatched, released; dispatched or committed, in full against the caps, and a purse pays for the input only.
+never dispatched, released; dispatched or committed, in full against the caps, and a purse pays for the input only; a
+fixed price is not charged for an answer that nobody can be shown to have had.
 """
 
 from __future__ import annotations
@@ -126,6 +127,9 @@ class HoldRequest:
     """Pays what is charged, in advance; None: nobody does, caps alone count."""
     input_charged: Nano = ZERO
     """The part of `charged` that is input: all that a purse pays where a process died with the answer under way."""
+    owed: Nano | None = None
+    """What is charged where a process died with the answer under way, at most `charged`; None: all of `charged`,
+    because nobody knows what came of it. A fixed price is owed for an answer alone: ZERO."""
     price_source: str = ""
     """Where the prices come from, with their date."""
     tender: Tender | None = None

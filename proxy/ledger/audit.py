@@ -129,6 +129,9 @@ RULES: Final[dict[str, str]] = {
     "a settled hold has its purse's payment": _transfer_rule(5, "coalesce(paid, 0)"),
     "a settled hold has its list transfer": _transfer_rule(3, "min(coalesce(list, 0), coalesce(held_list, 0))"),
     "a settled hold has its list overage": _transfer_rule(4, "max(0, coalesce(list, 0) - coalesce(held_list, 0))"),
+    "of a fixed price nothing more is charged after a crash than is owed": f"""
+        SELECT {_HOLD}, owed, charged FROM holds
+        WHERE state = 3 AND outcome = 'crashed' AND owed IS NOT NULL AND charged IS NOT owed""",
     "a day has its charged transfer": _day_rule(11, "charged - charged_overage - paid"),
     "a day has its charged overage": _day_rule(12, "charged_overage"),
     "a day has its list transfer": _day_rule(13, "list - list_overage"),

@@ -172,8 +172,8 @@ class Books:
         try:
             cursor = self._execute(
                 "INSERT INTO holds (exchange_id, boot, state, key_id, user, team, organisation, model, operation,"
-                " held_charged, held_list, counters, at_ms, purse, input_charged, price_source)"
-                " VALUES (?,?,0,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                " held_charged, held_list, counters, at_ms, purse, input_charged, price_source, owed)"
+                " VALUES (?,?,0,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
                 (
                     request.exchange_id,
                     self.boot,
@@ -190,6 +190,7 @@ class Books:
                     purse_id,
                     request.input_charged,
                     request.price_source,
+                    request.owed,
                 ),
             )
         except sqlite3.IntegrityError as error:

@@ -23,6 +23,8 @@ def check_request(request: HoldRequest) -> None:
         raise ValueError("a hold is zero or more")
     if not 0 <= request.input_charged <= request.charged:
         raise ValueError("what is held for the input is a part of what is charged")
+    if request.owed is not None and not request.input_charged <= request.owed <= request.charged:
+        raise ValueError("what is owed of a fixed price is a part of what is charged, and the input a part of it")
     if max(request.charged, request.list or 0) > AMOUNT_NANO_MAX:
         raise Refusal(
             "unbounded_cost", "This request could cost more than the ledger can hold. Lower its output limit."

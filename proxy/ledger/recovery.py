@@ -1,6 +1,7 @@
 """What becomes of the holds of a process that died: never dispatched, released; else settled in full.
 
-In full against the caps; a purse and a balance pay for the input only, because nobody knows what came of the rest.
+In full against the caps, but for what is owed of a fixed price; a purse and a balance pay for the input only, because
+nobody knows what came of the rest.
 Payments that were being asked for are unknown; settled ones that were not burnt are free again, or go back.
 """
 
@@ -101,9 +102,8 @@ def _end(connection: sqlite3.Connection, books: Books, row: Any, state: State, a
         return
     request = hold.request
     tendered = 0 if request.tender is None else request.tender.input_amount
-    settlement = Settlement(
-        request.charged, request.list, (), CRASHED, at_ms, paid=request.input_charged, tendered=tendered
-    )
+    charged = request.charged if request.owed is None else request.owed
+    settlement = Settlement(charged, request.list, (), CRASHED, at_ms, paid=request.input_charged, tendered=tendered)
     books.settle(hold, settlement, unreported=CRASHED)
     # The hold was for its dearest attempt and nobody knows which one cost what: the last one bears it.
     connection.execute(
@@ -125,6 +125,7 @@ def _hold(row: Any) -> Hold:
         caps=(),
         at_ms=row["at_ms"],
         input_charged=Nano(row["input_charged"]),
+        owed=None if row["owed"] is None else Nano(row["owed"]),
         tender=_tender(row),
     )
     return Hold(

@@ -3,9 +3,10 @@
 Amounts are nano-dollars, times milliseconds since the epoch. A hold's `counters` is a JSON list of the ids of
 the counters it counts in; what it counts there (charged or list) is the counter's own `basis`. `folded` is what a
 counter has spent, or a purse has paid, by holds that were pruned into `days`. What a purse has set aside for a hold
-is the hold's `held_charged`. `price_source` is NULL in holds of version 1, which did not keep it. The `tender_*` of a
-hold count its tender's unit; `tender_paid` is what its balance paid, or what of its payment was captured when it was
-burnt. Tables of payments: `payment_schema.py`.
+is the hold's `held_charged`. `price_source` is NULL in holds of version 1, which did not keep it. `owed` is what a
+hold of a fixed price counts for where its process dies with the answer under way; NULL: all that was held. The
+`tender_*` of a hold count its tender's unit; `tender_paid` is what its balance paid, or what of its payment was
+captured when it was burnt. Tables of payments: `payment_schema.py`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from proxy.ledger.payment_schema import FROM_2, PAYMENT_TABLES
 
 DATABASE_NAME: Final = "tollway.db"
 """Name of the file in the state folder."""
-VERSION: Final = 3
+VERSION: Final = 4
 BUSY_MILLISECONDS_MAX: Final = 5_000
 """How long a statement waits for another process's write before it fails."""
 CACHED_STATEMENTS_MAX: Final = 128
@@ -76,7 +77,8 @@ CREATE TABLE IF NOT EXISTS holds (
     tender_unit TEXT,
     tender_held INTEGER CHECK (tender_held >= 0),
     tender_input INTEGER CHECK (tender_input >= 0),
-    tender_paid INTEGER CHECK (tender_paid >= 0)
+    tender_paid INTEGER CHECK (tender_paid >= 0),
+    owed INTEGER CHECK (owed >= 0)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS attempts (
     hold_id INTEGER NOT NULL,
@@ -198,8 +200,16 @@ ALTER TABLE holds ADD COLUMN price_source TEXT;
 ALTER TABLE attempts ADD COLUMN partner TEXT;
 ALTER TABLE days ADD COLUMN paid INTEGER NOT NULL DEFAULT 0;
 """
+_FROM_3: Final = """
+ALTER TABLE holds ADD COLUMN owed INTEGER CHECK (owed >= 0);
+"""
 _NEW: Final = _TABLES + PAYMENT_TABLES
-_MIGRATIONS: Final = {0: _NEW, 1: _NEW + _FROM_1 + FROM_2, 2: _NEW + FROM_2}
+_MIGRATIONS: Final = {
+    0: _NEW,
+    1: _NEW + _FROM_1 + FROM_2 + _FROM_3,
+    2: _NEW + FROM_2 + _FROM_3,
+    3: _NEW + _FROM_3,
+}
 """From a file's version to what brings it to `VERSION`."""
 
 

@@ -91,6 +91,10 @@ FAULTS = [
     ("DELETE FROM attempts WHERE hold_id = 5", {"a hold is dispatched when it has attempts"}),
     ("UPDATE holds SET state = 0 WHERE id = 6", {"a hold is dispatched when it has attempts"}),
     ("UPDATE attempts SET hold_id = 77 WHERE hold_id = 3", {"an attempt belongs to a hold"}),
+    (
+        "UPDATE holds SET outcome = 'crashed', owed = 0 WHERE id = 1",
+        {"of a fixed price nothing more is charged after a crash than is owed"},
+    ),
     ("DELETE FROM boots", {ABANDONED}),
     ("UPDATE holds SET boot = 99 WHERE id = 4", {ABANDONED}),
 ]
@@ -119,7 +123,7 @@ async def test_a_hold_that_vanished_breaks_every_sum_it_was_in(books: Books) -> 
     [
         ("holds", "INSERT INTO holds SELECT 100, exchange_id, boot, 4, key_id, user, team, organisation, model,"
          " operation, held_charged, held_list, 0, 0, '[]', at_ms, 1, 'copy', NULL, 0, NULL, '',"
-         " NULL, NULL, NULL, NULL, NULL, NULL"
+         " NULL, NULL, NULL, NULL, NULL, NULL, NULL"
          " FROM holds WHERE id = 1",
          "an exchange has one hold"),
         ("transfers", "INSERT INTO transfers SELECT * FROM transfers WHERE origin = 1 AND kind = 1",

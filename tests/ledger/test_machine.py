@@ -18,7 +18,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from proxy.ledger.api import Basis, Cap, CapExceeded, Hold, Purse, PurseExceeded
 from proxy.ledger.errors import HoldNotOpen
 from proxy.ledger.store import SqliteLedger
-from proxy.pricing.money import Nano
+from proxy.pricing.money import ZERO, Nano
 from tests.ledger.making import cap, crash, opened, put_in, request, rows, settlement
 
 WINDOW_MS = 1000
@@ -63,6 +63,7 @@ class Open:
     listed: int
     purse: str | None = None
     input: int = 0
+    owed: int | None = None
     attempts: list[Any] = field(default_factory=list)
     committed: bool = False
 
@@ -114,8 +115,9 @@ class LedgerMachine(RuleBasedStateMachine):
         charged=st.integers(0, 400),
         listed=st.integers(0, 400),
         purse=st.sampled_from([None, *PURSES]),
+        fixed=st.booleans(),
     )
-    def hold(self, who: int, scopes: frozenset[str], charged: int, listed: int, purse: str | None) -> Any:
+    def hold(self, who: int, scopes: frozenset[str], charged: int, listed: int, purse: str | None, fixed: bool) -> Any:
         caps = self.caps(scopes)
         amounts = [listed if one.basis is Basis.LIST else charged for one in caps]
         short = [
@@ -129,7 +131,8 @@ class LedgerMachine(RuleBasedStateMachine):
             list=Nano(listed),
             at_ms=self.window * WINDOW_MS,
             purse=None if purse is None else PURSES[purse],
-            input_charged=Nano(charged // 3),
+            input_charged=ZERO if fixed else Nano(charged // 3),
+            owed=ZERO if fixed else None,
         )
         try:
             hold = self.run(self.ledgers[who].hold(wanted))
@@ -154,7 +157,8 @@ class LedgerMachine(RuleBasedStateMachine):
             self.purses[purse].held += charged
         for one, amount in zip(caps, amounts, strict=True):
             self.sum_of(one).held += amount
-        made = Open(hold, who, self.boots[who], caps, charged, listed, purse, charged // 3)
+        made = Open(hold, who, self.boots[who], caps, charged, listed, purse, 0 if fixed else charged // 3)
+        made.owed = 0 if fixed else None
         self.living.append(made)
         return made
 
@@ -244,7 +248,8 @@ class LedgerMachine(RuleBasedStateMachine):
         recovered = self.ledgers[who].recovered
         assert (recovered.released, recovered.dispatched + recovered.committed) == (len(mine) - len(sent), len(sent))
         for one in mine:
-            charged, listed = (one.charged, one.listed) if one.attempts else (0, 0)
+            owed = one.charged if one.owed is None else one.owed
+            charged, listed = (owed, one.listed) if one.attempts else (0, 0)
             self.end(one, charged, listed, one.input)
         self.boots[who] += 1
 

@@ -35,6 +35,8 @@ one released, one dispatched by a process that died, a pruned day, a key."""
 VERSION_2 = (Path(__file__).parent / "version_2.sql").read_text()
 """Likewise of version 2: a purse, three holds that it paid for (one above its hold, one in part), one released, one
 dispatched by a process that died, a pruned day, a partner's."""
+VERSION_3 = (Path(__file__).parent / "version_3.sql").read_text()
+"""Likewise of version 3: a purse, three holds that it paid for, one released, one dispatched by a process that died."""
 
 
 def made(path: Path, script: str) -> Path:
@@ -48,7 +50,7 @@ def old(tmp_path: Path) -> Path:
     return made(tmp_path / "tollway.db", VERSION_1)
 
 
-@pytest.fixture(params=[VERSION_1, VERSION_2], ids=["version_1", "version_2"])
+@pytest.fixture(params=[VERSION_1, VERSION_2, VERSION_3], ids=["version_1", "version_2", "version_3"])
 def any_old(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     return made(tmp_path / "tollway.db", request.param)
 
