@@ -18,8 +18,8 @@ def settlement_of(exchange: Exchange, hold: Hold, reason: Finish, now_ms: int) -
     operator's cost, 0 to the caller, unless the upstream reported usage. The loser of a hedge is charged to nobody
     either; at list it may have done all that was asked of it, and counts as that: half of a hold that was made for two.
 
-    A panel's answer is charged by `exchange.charge`, not by its calls; each call has its own model's list price, and one
-    whose usage is not known the most that it can have cost.
+    A panel's answer is charged by `exchange.charge`, not by its calls; each call has its own model's list price, and
+    one whose usage is not known the most that it can have cost.
 
     Where the full hold is charged since the usage is not known, a purse pays what was counted, input and answer; where
     nothing was counted, the input's part of the hold.

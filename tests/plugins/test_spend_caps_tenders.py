@@ -25,7 +25,7 @@ def settled(outcome: str, charged: int, *, paid: int | None = None) -> Settlemen
     """After one attempt with this outcome."""
     price = SimpleNamespace(usd=Nano(HELD * 1000), nano_per_btc=None)
     tried: Any = SimpleNamespace(outcome=outcome)
-    exchange: Any = SimpleNamespace(ask=SimpleNamespace(price=price), route=Route([tried]), paid=False)
+    exchange: Any = SimpleNamespace(ask=SimpleNamespace(price=price), route=Route([tried]), model=None, paid=False)
     tender = Tender(Unit.USDC, HELD, "request", balance=b"d" * 32)
     known = None if paid is None else Nano(paid)
     return paid_for(exchange, tender, Settlement(Nano(charged), ZERO, (), "served", 0, known), RAILS)
