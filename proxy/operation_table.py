@@ -14,7 +14,18 @@ from typing import Final
 from proxy.config.schema import CapturedHost
 from proxy.errors import Refusal
 from proxy.exchange import ListenerKind
-from proxy.operations import CHAT, EMBEDDINGS, LOCAL, MESSAGES, MODELS, PREFLIGHT, RESPONSES, UNMETERED, Operation
+from proxy.operations import (
+    CHAT,
+    EMBEDDINGS,
+    LOCAL,
+    MESSAGES,
+    MODELS,
+    ORCHESTRATE,
+    PREFLIGHT,
+    RESPONSES,
+    UNMETERED,
+    Operation,
+)
 from proxy.paths import ID, MODEL, Template, TooDeep, foldings, is_malformed
 
 _READ: Final = ("GET", "HEAD")
@@ -49,6 +60,7 @@ PUBLIC: Final = (
     KnownPath("/v1/messages", MESSAGES, _POST),
     KnownPath("/v1/messages/{model}", MESSAGES, _POST),
     KnownPath("/v1/responses", RESPONSES, _POST),
+    KnownPath("/v1/orchestrate", ORCHESTRATE, _POST),
     KnownPath("/v1/models", MODELS, _READ),
     KnownPath("/v1/models/{model}", MODELS, _READ),
     KnownPath("/health", LOCAL, _READ),

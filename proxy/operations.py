@@ -41,6 +41,8 @@ CHAT: Final = Operation("chat.completions", Target.UPSTREAM, "openai.chat")
 EMBEDDINGS: Final = Operation("embeddings", Target.UPSTREAM, "openai.embeddings")
 MESSAGES: Final = Operation("messages", Target.UPSTREAM, "anthropic.messages")
 RESPONSES: Final = Operation("responses", Target.UPSTREAM, "openai.responses")
+ORCHESTRATE: Final = Operation("orchestrate", Target.UPSTREAM, "tollway.orchestrate")
+"""A question to a panel of models: its calls are chat completions, it is itself none that a provider knows."""
 MODELS: Final = Operation("models", Target.LOCAL, body_bytes_max=0)
 LOCAL: Final = Operation("local", Target.LOCAL, body_bytes_max=16 << 10)
 PREFLIGHT: Final = Operation("preflight", Target.LOCAL, body_bytes_max=0)

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Final
 
+from proxy.consensus import words
 from proxy.pricing.money import Nano
 
 DIMENSIONS: Final = ("accuracy", "completeness", "evidence", "clarity", "instructions")
 """What a judge scores from 0 to 10; in creative writing `evidence` is originality."""
-DOMAINS: Final = ("general", "legal", "medical", "financial", "technical", "creative")
-AUTO: Final = "auto"
-"""As a mode: the first of `Consensus.auto`, and where it disagrees the second. As a domain: find out."""
+DOMAINS: Final = words.DOMAINS
+AUTO: Final = words.AUTO
 
 
 @dataclass(frozen=True, slots=True)

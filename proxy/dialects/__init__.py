@@ -11,8 +11,15 @@ from proxy.dialects.json_scan import respliced
 from proxy.dialects.openai_chat import OpenAIChat
 from proxy.dialects.openai_embeddings import OpenAIEmbeddings
 from proxy.dialects.openai_responses import OpenAIResponses
+from proxy.dialects.orchestrate import Orchestrate
 
-_ALL: Final[tuple[Dialect, ...]] = (OpenAIChat(), OpenAIEmbeddings(), OpenAIResponses(), AnthropicMessages())
+_ALL: Final[tuple[Dialect, ...]] = (
+    OpenAIChat(),
+    OpenAIEmbeddings(),
+    OpenAIResponses(),
+    AnthropicMessages(),
+    Orchestrate(),
+)
 
 DIALECTS: Final[dict[str, Dialect]] = {dialect.name: dialect for dialect in _ALL}
 """`Operation.dialect` names one of these."""

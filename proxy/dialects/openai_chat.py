@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.dialects import fields, openai_answers
+from proxy.dialects import chat_messages, fields, openai_answers
 from proxy.dialects.base import Call, UsageReader
 from proxy.dialects.json_scan import Scan, scan, splice
 from proxy.dialects.sse import make_event
@@ -22,7 +22,6 @@ _INCLUDE_USAGE: Final = b'{"include_usage":true}'
 _PRICED_TIERS: Final = frozenset({"auto", "default", "flex", "on_demand"})
 """Service tiers that cost no more than the list price (`on_demand` is how Groq spells default)."""
 _CLIENT_TOOLS: Final = frozenset({"function", "custom"})
-_TEXT_PARTS: Final = frozenset({"text", "refusal", "thinking", "reasoning"})
 
 _UNBOUNDED_MEMBERS: Final = {
     "web_search_options": "web search",
@@ -55,7 +54,6 @@ _DECIDING: Final = fields.spellings(
     "model", "messages", "stream", "stream_options", "n", _NEWER, _OLDER, "tools", "functions", "response_format",
     "service_tier", "modalities", "extra_body", *_UNBOUNDED_MEMBERS,
 )  # fmt: skip
-_DECIDING_IN_MESSAGES: Final = fields.spellings("role", "content", "audio", "type", "image_url")
 
 
 class OpenAIChat:
@@ -75,7 +73,7 @@ class OpenAIChat:
         options = fields.mapping(document, "stream_options") or {}
         wants_usage = fields.flag(options, "include_usage", "stream_options.include_usage")
         stream = fields.flag(document, "stream")
-        images, unbounded_part = _content(messages)
+        images, unbounded_part = chat_messages.images_and_unbounded(messages)
         return Call(
             dialect=self.name,
             body=body,
@@ -192,38 +190,3 @@ def _unbounded_tool(tools: list[dict[str, Any]]) -> str | None:
         if kind not in _CLIENT_TOOLS:
             return f"the server-side tool '{kind}'"
     return None
-
-
-def _content(messages: list[dict[str, Any]]) -> tuple[int, str | None]:
-    """How many images the messages hold, and the first thing in them that cannot be bounded."""
-    images, unbounded = 0, None
-    for index, message in enumerate(messages):
-        fields.check_spelling(message, _DECIDING_IN_MESSAGES, f"messages[{index}].")
-        content = message.get("content")
-        if message.get("audio"):
-            unbounded = unbounded or "audio kept by the provider"
-        if content is None or isinstance(content, str):
-            continue
-        param = f"messages[{index}].content"
-        if not isinstance(content, list):
-            fields.wrong(param, "a string or a list of content parts")
-        for number, part in enumerate(content):
-            if isinstance(part, str):
-                continue
-            part_images, reason = _part(part, f"{param}[{number}]")
-            images += part_images
-            unbounded = unbounded or reason
-    return images, unbounded
-
-
-def _part(part: Any, param: str) -> tuple[int, str | None]:
-    kind = fields.kind_of(part, param, _DECIDING_IN_MESSAGES)
-    if kind in _TEXT_PARTS:
-        return 0, None
-    if kind == "image_url":
-        image = part.get("image_url")
-        if not isinstance(image, dict) or not isinstance(image.get("url"), str):
-            fields.wrong(f"{param}.image_url", "an object with a 'url'")
-        return 1, None
-    names = {"input_audio": "audio input", "file": "a file"}
-    return 0, f"{names.get(kind, 'content')} ('{kind}' in {param})"
