@@ -23,6 +23,7 @@ from proxy.endpoints.browsers import refuse_pages
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Finish, ListenerKind, Response
 from proxy.inward import Inward
+from proxy.kept_secrets import SecretUnreadable
 from proxy.keys import KeyStore
 from proxy.ledger.schema import DATABASE_NAME
 from proxy.ledger.store import SqliteLedger
@@ -143,7 +144,7 @@ class Gateway:
         """All ways to pay; packages that only they need are imported here."""
         if generation.payments is None:
             return None
-        from proxy.payments.rails import SecretUnreadable, build_rails
+        from proxy.payments.rails import build_rails
 
         try:
             return build_rails(

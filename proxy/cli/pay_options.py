@@ -136,9 +136,10 @@ class Means:
         return None
 
     def _dev_wallet(self) -> lightning_dev.DevWallet:
+        from proxy.kept_secrets import SecretUnreadable
         from proxy.payments.keys import DerivedKeys
         from proxy.payments.lightning.dev import DevWallet
-        from proxy.payments.rails import KEPT_IN, SecretUnreadable, kept_secret
+        from proxy.payments.rails import KEPT_IN, kept_secret
 
         generation = opening.generation_of(self.config)
         given = b"" if generation.payments is None else generation.payments.secret

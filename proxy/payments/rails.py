@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from proxy import kept_secrets
 from proxy.clock import Clock
 from proxy.ledger.payment_api import PaymentLedger
 from proxy.payments.api import Credential, Rail
@@ -20,11 +18,6 @@ from proxy.payments.settings import Payments
 
 KEPT_IN: Final = "payments.key"
 """In the state folder, where the configuration gives no secret."""
-SECRET_BYTES: Final = 32
-
-
-class SecretUnreadable(Exception):
-    """The secret in the state folder is not what was written there, or not secret; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,29 +104,5 @@ def _rails(settings: Payments, keys: DerivedKeys, ledger: PaymentLedger, clock: 
 
 
 def kept_secret(path: Path) -> bytes:
-    """The secret of this state folder, made at first sight: processes that begin at once agree on one."""
-    fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    if not path.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        try:
-            os.write(descriptor, secrets.token_bytes(SECRET_BYTES))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        try:
-            os.link(fresh, path)
-        except FileExistsError:
-            return kept_secret(path)
-        finally:
-            fresh.unlink()
-    secret = path.read_bytes()
-    if path.stat().st_mode & stat.S_IRWXO:
-        raise SecretUnreadable(
-            f"every user of this machine can read {path}, and so make tokens of every balance: chmod 600 {path}"
-        )
-    if len(secret) != SECRET_BYTES:
-        raise SecretUnreadable(
-            f"{path} does not hold {SECRET_BYTES} bytes: restore it from a backup, or set payments.secret"
-        )
-    return secret
+    """The secret of this state folder. Raises SecretUnreadable, OSError."""
+    return kept_secrets.kept_secret(path, guards="make tokens of every balance", otherwise=", or set payments.secret")

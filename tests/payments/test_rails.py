@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.payments.rails import SECRET_BYTES, SecretUnreadable, kept_secret
+from proxy.kept_secrets import SECRET_BYTES, SecretUnreadable
+from proxy.payments.rails import kept_secret
 
 
 def test_secret_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
