@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from proxy.errors import Refusal
 from proxy.headers import Headers
@@ -234,6 +234,10 @@ class Finish(Enum):
     """A fault of ours: answered 500, nothing forwarded after it."""
 
 
+ANSWER_ROLE: Final = "answer"
+"""Role of the one call that most exchanges make."""
+
+
 @dataclass(slots=True, eq=False)
 class Exchange:
     """One exchange. See the module's docstring for who writes what."""
@@ -286,7 +290,7 @@ class Exchange:
     """What a payer pays with, in order as far as can be seen without asking anybody. Written by `challenge`."""
     charge: Nano | None = None
     """What is charged where that is not by usage: for a panel's answer. Written by `consensus`; None: by usage."""
-    role: str = "answer"
+    role: str = ANSWER_ROLE
     """What its upstream calls are for, as the ledger keeps it: `member/0/gpt-5.4` for those of a panel."""
     when_left: WhenLeft = WhenLeft.DRAIN
     """What becomes of it when its client leaves after an upstream was called. Written by `consensus`."""

@@ -14,11 +14,11 @@ from urllib.parse import unquote
 from proxy.chain import PRICED_FACTS
 from proxy.dialects import DIALECTS
 from proxy.errors import Refusal
-from proxy.exchange import Exchange, Request, Response, Upgrade
+from proxy.exchange import ANSWER_ROLE, Exchange, Request, Response, Upgrade
 from proxy.forwarding import answer_headers, own_headers, passed_headers, upstream_headers
 from proxy.identities import IdentityKind
 from proxy.listeners.api import ConnectPolicy
-from proxy.operations import MODELS, PREFLIGHT, Target
+from proxy.operations import MODELS, ORCHESTRATE, PREFLIGHT, Target
 from proxy.payments.free import is_free
 from proxy.upstreams.api import FailureKind, Upstream, UpstreamClient, UpstreamFailure
 
@@ -102,11 +102,19 @@ class Terminal:
             self._log.error("priced_call_without_payment", request_id=exchange.request_id)
             raise Refusal("internal_error", "This priced path is closed: nothing in the chain took the payment.")
 
+    def _require_panel(self, exchange: Exchange) -> None:
+        """A panel's answer has its own price: one model alone never answers for it, and its format goes nowhere."""
+        panel = exchange.model is not None and exchange.model.panel is not None and exchange.role == ANSWER_ROLE
+        if panel or exchange.operation is ORCHESTRATE:
+            self._log.error("panel_not_asked", request_id=exchange.request_id)
+            raise Refusal("internal_error", "This path is closed: nothing in the chain asks a panel of models.")
+
     async def _priced(self, exchange: Exchange) -> Response:
         missing = [fact for fact in PRICED_FACTS if getattr(exchange, fact) is None]
         if missing or exchange.call is None or exchange.quote is None or exchange.route is None:
             self._log.error("priced_call_without_facts", request_id=exchange.request_id, missing=missing)
             raise Refusal("internal_error", "This priced path is closed: the chain did not establish what it costs.")
+        self._require_panel(exchange)
         self._require_payment(exchange)
         current = exchange.route.current
         current.outcome = "unsent"

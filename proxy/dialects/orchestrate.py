@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import orjson
 
 from proxy.consensus.words import AUTO, DOMAINS
-from proxy.dialects import chat_messages, fields, orchestrate_answers
+from proxy.dialects import chat_messages, chat_options, fields, orchestrate_answers
 from proxy.dialects.base import Call, UsageReader
 from proxy.dialects.json_scan import Scan, scan, splice
 from proxy.dialects.sse import event_name, make_event
@@ -24,8 +24,6 @@ from proxy.errors import Refusal
 MODE_CHARS_MAX: Final = 64
 NEW_CONVERSATION: Final = "new"
 WEBHOOK_URL_CHARS_MAX: Final = 2048
-STOPS_MAX: Final = 4
-STOP_CHARS_MAX: Final = 512
 METADATA_PAIRS_MAX: Final = 16
 METADATA_KEY_CHARS_MAX: Final = 64
 METADATA_VALUE_CHARS_MAX: Final = 512
@@ -82,8 +80,8 @@ class Orchestrate:
         stream = fields.flag(document, "stream")
         fields.flag(document, "verified")
         _check_destinations(document)
-        _check_sampling(document)
-        _check_response_format(document)
+        chat_options.sampling_of(document)
+        chat_options.response_format_of(document)
         _check_metadata(document)
         return Call(
             dialect=self.name,
@@ -224,48 +222,6 @@ def _check_url(url: Any) -> None:
         fits = fits and parts.username is None and parts.password is None and "#" not in url
     if not fits:
         fields.wrong("webhook_url", expected)
-
-
-def _check_sampling(document: dict[str, Any]) -> None:
-    _number(document, "temperature", 2)
-    _number(document, "top_p", 1)
-    fields.integer(document, "seed", -(1 << 63), (1 << 63) - 1)
-    stop = document.get("stop")
-    if stop is None:
-        return
-    stops = stop if isinstance(stop, list) else [stop]
-    if not 0 < len(stops) <= STOPS_MAX or not all(_is_text(one, STOP_CHARS_MAX) for one in stops):
-        fields.wrong("stop", f"a text or a list of 1 to {STOPS_MAX} texts of at most {STOP_CHARS_MAX} characters")
-
-
-def _number(document: dict[str, Any], key: str, most: int) -> None:
-    value = document.get(key)
-    if value is None:
-        return
-    if type(value) not in (int, float) or not 0 <= value <= most:
-        fields.wrong(key, f"a number from 0 to {most}")
-
-
-def _is_text(value: Any, chars_max: int) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= chars_max
-
-
-def _check_response_format(document: dict[str, Any]) -> None:
-    form = fields.mapping(document, "response_format")
-    if form is None:
-        return
-    kind = form.get("type")
-    if kind not in ("text", "json_object", "json_schema"):
-        fields.wrong("response_format.type", "text, json_object or json_schema")
-    if kind != "json_schema":
-        return
-    given = fields.mapping(form, "json_schema", "response_format.json_schema")
-    if given is None or not isinstance(given.get("name"), str) or not isinstance(given.get("schema"), dict):
-        _no_schema()
-
-
-def _no_schema() -> NoReturn:
-    fields.wrong("response_format.json_schema", "an object with a 'name' and a 'schema'")
 
 
 def _check_metadata(document: dict[str, Any]) -> None:

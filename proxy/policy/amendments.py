@@ -15,7 +15,7 @@ from proxy.dialects.base import Call
 from proxy.dialects.fields import check_spelling, spellings, wrong
 from proxy.dialects.json_scan import first_item, scan, splice
 from proxy.errors import Refusal
-from proxy.policy.forced_members import CHAT, FORCIBLE, MESSAGES, RESPONSES
+from proxy.policy.forced_members import CHAT, FORCIBLE, MESSAGES, ORCHESTRATE, RESPONSES
 from proxy.policy.rules import PREFIX_SEPARATOR, Policy
 
 _SYSTEM_ROLES: Final = ("system", "developer")
@@ -85,7 +85,17 @@ def _prefixed(prefix: str, call: Call) -> Changes:
         return {"system": _joined(prefix, call, "system")}
     if call.dialect == RESPONSES:
         return {"instructions": _joined(prefix, call, "instructions")}
+    if call.dialect == ORCHESTRATE:
+        return {"messages": _messages(prefix, call)} if call.document.get("messages") else _prompted(prefix, call)
     return {}
+
+
+def _prompted(prefix: str, call: Call) -> Changes:
+    """A prompt as the messages that it stands for: it has no place for a system's."""
+    start, end = call.spans["prompt"][2:]
+    system = orjson.dumps({"role": "system", "content": prefix})
+    messages = b'[%b,{"role":"user","content":%b}]' % (system, call.body[start:end])
+    return {"prompt": b"null", "messages": messages}
 
 
 def _messages(prefix: str, call: Call) -> bytes:

@@ -15,6 +15,7 @@ CHAT: Final = "openai.chat"
 MESSAGES: Final = "anthropic.messages"
 RESPONSES: Final = "openai.responses"
 EMBEDDINGS: Final = "openai.embeddings"
+ORCHESTRATE: Final = "tollway.orchestrate"
 
 TEXT_CHARS_MAX: Final = 512
 STOPS_MAX: Final = 16
@@ -91,13 +92,13 @@ def _in(check: Check, *dialects: str) -> Forcible:
 
 
 FORCIBLE: Final[dict[str, Forcible]] = {
-    "temperature": _in(_number(0, 2), CHAT, MESSAGES, RESPONSES),
-    "top_p": _in(_number(0, 1), CHAT, MESSAGES, RESPONSES),
+    "temperature": _in(_number(0, 2), CHAT, MESSAGES, RESPONSES, ORCHESTRATE),
+    "top_p": _in(_number(0, 1), CHAT, MESSAGES, RESPONSES, ORCHESTRATE),
     "top_k": _in(_integer(0, 1 << 20), MESSAGES),
     "presence_penalty": _in(_number(-2, 2), CHAT),
     "frequency_penalty": _in(_number(-2, 2), CHAT),
-    "seed": _in(_integer(-(1 << 63), (1 << 63) - 1), CHAT),
-    "stop": _in(_stop, CHAT),
+    "seed": _in(_integer(-(1 << 63), (1 << 63) - 1), CHAT, ORCHESTRATE),
+    "stop": _in(_stop, CHAT, ORCHESTRATE),
     "stop_sequences": _in(_texts, MESSAGES),
     "logit_bias": _in(_biases, CHAT),
     "logprobs": _in(_flag, CHAT),
@@ -105,7 +106,7 @@ FORCIBLE: Final[dict[str, Forcible]] = {
     "verbosity": _in(_one_of("low", "medium", "high"), CHAT),
     "parallel_tool_calls": _in(_flag, CHAT, RESPONSES),
     "store": _in(_flag, CHAT, RESPONSES),
-    "metadata": _in(_strings, CHAT, RESPONSES),
+    "metadata": _in(_strings, CHAT, RESPONSES, ORCHESTRATE),
     "user": _in(_text, CHAT, RESPONSES, EMBEDDINGS),
     "safety_identifier": _in(_text, CHAT, RESPONSES),
     "prompt_cache_key": _in(_text, CHAT, RESPONSES),

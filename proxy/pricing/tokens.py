@@ -161,16 +161,11 @@ def _embedded(document: dict[str, Any]) -> tuple[list[str], int]:
 
 
 def _spoken(call: Call) -> tuple[list[str], int]:
+    if call.dialect == "tollway.orchestrate":
+        return _asked(call.document)
     document = call.document
     turns, apart = ("input", _APART_OF_RESPONSES) if call.dialect == "openai.responses" else ("messages", _APART)
-    pieces: list[str] = []
-    tokens = PRIMING_TOKENS
-    for message in _turns(document.get(turns)):
-        tokens += MESSAGE_TOKENS
-        if "name" in message:
-            tokens += NAME_TOKENS
-        for value in message.values():
-            _collect(value, pieces)
+    pieces, tokens = _conversation(document.get(turns))
     _collect(document.get("system"), pieces)
     for key in ("tools", "functions"):
         tools = document.get(key)
@@ -182,6 +177,27 @@ def _spoken(call: Call) -> tuple[list[str], int]:
             _collect(value, pieces)
     schemas = [document.get(key) for key in _SCHEMAS if key in apart]
     pieces += [orjson.dumps(schema).decode() for schema in schemas if schema]
+    return pieces, tokens
+
+
+def _asked(document: dict[str, Any]) -> tuple[list[str], int]:
+    """A question to a panel, as each member is asked it: nothing else of the request is shown to a model."""
+    pieces, tokens = _conversation(document.get("messages") or document.get("prompt"))
+    if schema := document.get("response_format"):
+        pieces.append(orjson.dumps(schema).decode())
+    return pieces, tokens
+
+
+def _conversation(given: Any) -> tuple[list[str], int]:
+    """The texts of all turns, and the tokens around them."""
+    pieces: list[str] = []
+    tokens = PRIMING_TOKENS
+    for message in _turns(given):
+        tokens += MESSAGE_TOKENS
+        if "name" in message:
+            tokens += NAME_TOKENS
+        for value in message.values():
+            _collect(value, pieces)
     return pieces, tokens
 
 
