@@ -169,6 +169,22 @@ class Prompts:
     repair: str
 
 
+def _placeholders(needed: str, optional: str = "") -> tuple[frozenset[str], frozenset[str]]:
+    return frozenset(needed.split()), frozenset((needed + " " + optional).split())
+
+
+PLACEHOLDERS: Final = {
+    "member": _placeholders("ending", "language domain"),
+    "evaluate": _placeholders("shape", "language domain dimensions"),
+    "refine": _placeholders("ending", "language domain"),
+    "check": _placeholders("shape", "language domain"),
+    "synthesise": _placeholders("form", "language domain"),
+    "repair": _placeholders("schema", "problem"),
+}
+"""Template -> those that it needs, and all that it may have. `ending`, `shape` and `form` are what the answers of these
+roles are read by."""
+
+
 @dataclass(frozen=True, slots=True)
 class Consensus:
     """The whole of policies/consensus.yaml."""
