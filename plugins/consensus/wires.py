@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from proxy.consensus.api import CallRecord, Event, Result, RunFailed
+from proxy.dialects import json_text
 from proxy.pricing.money import ZERO, Nano
 from proxy.telemetry.request_id import PREFIX
 
@@ -70,3 +71,33 @@ class Wire(Protocol):
     def whole(self, result: Result, records: Sequence[CallRecord], meta: Meta) -> bytes:
         """The body of an answer that is not streamed."""
         ...
+
+
+class Streamed:
+    """What of the answer has gone out, so that the end says the rest and nothing twice."""
+
+    __slots__ = ("_pieces", "calls")
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self.calls = False
+        """Calls of tools have gone out."""
+
+    def add(self, text: str) -> None:
+        """A piece of the text."""
+        self._pieces.append(text)
+
+    def rest_of(self, result: Result) -> str:
+        """What is left of the result's text. Raises RuntimeError where it does not go on from what was sent."""
+        sent = "".join(self._pieces)
+        if not result.text.startswith(sent):
+            raise RuntimeError("a panel's answer is not what was streamed of it")
+        return result.text[len(sent) :]
+
+
+def json_of(document: Mapping[str, Any]) -> bytes:
+    """Compact JSON, half characters as escapes. Raises RuntimeError for what is nested too deep to be written."""
+    written = json_text.write(dict(document))
+    if written is None:
+        raise RuntimeError("a panel's answer cannot be written as JSON")
+    return written
