@@ -208,7 +208,9 @@ class _Run:
         await self._send(response, b"")
         self.stop_timers()
         await self._down.end()
-        return Finish.SERVED
+        refusal = self._exchange.refusal
+        broken = refusal is not None and refusal.code.startswith("upstream_")
+        return Finish.UPSTREAM_FAILED if broken else Finish.SERVED
 
     async def _send(self, response: Response, chunk: bytes) -> None:
         last = not chunk

@@ -19,9 +19,11 @@ HOP_BY_HOP: Final = frozenset(
 
 _NEVER_UPSTREAM: Final = HOP_BY_HOP | {"host", "content-length", "expect", "forwarded", "via", "x-real-ip"}
 
+PANEL_DEPTH: Final = "x-tollway-panel-depth"
+"""Header of every call of a panel: whoever asks a panel with it would be a panel within a panel."""
 _REQUEST_ALLOWED: Final = frozenset(
     {
-        "content-type", "accept", "user-agent", "anthropic-version", "anthropic-beta", "openai-beta",
+        "content-type", "accept", "user-agent", "anthropic-version", "anthropic-beta", "openai-beta", PANEL_DEPTH,
     }
 )  # fmt: skip
 """With our own credential the client's other headers are its business with us, not the provider's."""

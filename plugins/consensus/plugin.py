@@ -1,0 +1,159 @@
+"""Several models answer one question: the panel's run stands where another model's upstream call would."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, ClassVar, Final
+
+import orjson
+
+from plugins.consensus.calls import ChainCalls
+from plugins.consensus.questions import question_of
+from plugins.consensus.rendering import wire_of
+from plugins.consensus.run import Run
+from plugins.consensus.stream import RunStream
+from plugins.consensus.wires import Meta, Wire
+from proxy.config.schema import Generation
+from proxy.consensus.api import Event, Result, RunFailed
+from proxy.consensus.engine import Engine
+from proxy.consensus.settings import Consensus
+from proxy.errors import Refusal
+from proxy.exchange import Exchange, Response, WhenLeft
+from proxy.forwarding import PANEL_DEPTH
+from proxy.headers import Headers
+from proxy.identities import IdentityKind
+from proxy.operations import ORCHESTRATE
+from proxy.panels import mode_of, seated_modes
+from proxy.plugin import Next, Plugin, PluginSettings, Services, Stage
+
+COMPLETED: Final = "orchestration.completed"
+FAILED: Final = "orchestration.failed"
+
+
+class ConsensusPlugin(Plugin[PluginSettings]):
+    """Establishes `route`, `usage` and `charge` of what a panel answers. Stands before `routing`, through which each of
+    its calls goes.
+
+    A client that leaves ends the run: every call is cancelled. Where a proof of payment pays, or a webhook waits for the
+    answer, it goes on: the answer is bought, or somebody else is to have it.
+    """
+
+    name = "consensus"
+    stage = Stage.ROUTE
+    Settings: ClassVar[type[PluginSettings]] = PluginSettings
+    requires = frozenset({"identity", "call", "model", "quote", "hold"})
+
+    def __init__(self, settings: PluginSettings, services: Services) -> None:
+        super().__init__(settings, services)
+        self._webhooks: Any = services.webhooks
+        self.follow(services.generation)
+
+    def follow(self, generation: Generation) -> None:
+        """A changed policies/consensus.yaml has an engine of its own."""
+        self._engine = None if generation.consensus is None else Engine(generation.consensus)
+
+    async def __call__(self, exchange: Exchange, call_next: Next) -> Response:
+        model = exchange.model
+        if model is None or model.panel is None:
+            return await call_next(exchange)
+        run, meta = self._run(exchange, call_next)
+        run.admit()
+        webhook = await self._webhook(exchange)
+        stays = exchange.payment_proof is not None or webhook is not None
+        exchange.when_left = WhenLeft.STAY if stays else WhenLeft.CANCEL
+        exchange.on_finish(run.close)
+        wire = wire_of(exchange, meta, self.services.clock)
+        if exchange.call is not None and exchange.call.stream:
+            return self._streamed(exchange, run, wire, meta)
+        return await self._whole(exchange, run, wire, meta)
+
+    def _run(self, exchange: Exchange, call_next: Next) -> tuple[Run, Meta]:
+        call, model, quote, consensus = exchange.call, exchange.model, exchange.quote, exchange.generation.consensus
+        if call is None or model is None or model.panel is None or quote is None or consensus is None:
+            raise Refusal("internal_error", "This priced path is closed: nothing in the chain says what is asked.")
+        if exchange.request.headers.get(PANEL_DEPTH) is not None:
+            raise Refusal(
+                "invalid_request",
+                f"'{model.name}' is asked for by a panel of models. A panel cannot sit on a panel: seat its models.",
+                param="model",
+            )
+        mode = mode_of(consensus, model.name)
+        engine = self._engine_of(exchange, consensus, mode)
+        question = question_of(call, quote.output_tokens)
+        meta = Meta(
+            request_id=exchange.request_id,
+            created=self.services.clock.now_ms() // 1000,
+            model=model.name,
+            mode=mode,
+            conversation_id=call.document.get("conversation_id") if exchange.operation is ORCHESTRATE else None,
+            wants_usage=call.wants_usage,
+            metadata=call.document.get("metadata") or {},
+        )
+        return Run(exchange, engine, question, mode, ChainCalls(exchange, call_next)), meta
+
+    def _engine_of(self, exchange: Exchange, consensus: Consensus, mode: str) -> Engine:
+        """The configuration's; or one whose panel lacks the seats that the caller's rules deny. Raises Refusal."""
+        quote, model = exchange.quote, exchange.model
+        candidates = quote.candidates if quote is not None and quote.candidates else ()
+        engine = self._engine
+        if engine is None or engine.consensus is not consensus:
+            engine = Engine(consensus)
+        if model is None or len(candidates) == len(model.candidates):
+            return engine
+        modes = seated_modes(consensus, mode, candidates)
+        return Engine(replace(consensus, modes={**consensus.modes, **modes}))
+
+    def _streamed(self, exchange: Exchange, run: Run, wire: Wire, meta: Meta) -> Response:
+        async def done(end: Result | RunFailed) -> None:
+            await self._tell(exchange, run, wire, meta, end)
+
+        stream = RunStream(exchange, run, wire, meta, done, self.services.log)
+        exchange.streams.append(stream)
+        headers = Headers({"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"})
+        return Response(200, headers, stream=stream, sse=True, before_content=stream.before_content)
+
+    async def _whole(self, exchange: Exchange, run: Run, wire: Wire, meta: Meta) -> Response:
+        try:
+            result = await run.run(_unwatched)
+        except RunFailed as failure:
+            await self._tell(exchange, run, wire, meta, failure)
+            raise failure.refusal from failure
+        body = wire.whole(result, run.calls.records, run.meta(meta))
+        await self._tell(exchange, run, wire, meta, result, body)
+        return Response(200, Headers({"content-type": wire.content_type}), body)
+
+    async def _webhook(self, exchange: Exchange) -> str | None:
+        """Where the result is to go as well. Raises Refusal for an address that it may not go to."""
+        call, identity = exchange.call, exchange.identity
+        url = call.document.get("webhook_url") if call is not None and exchange.operation is ORCHESTRATE else None
+        if url is None:
+            return None
+        if identity is None or identity.kind is not IdentityKind.KEY or self._webhooks is None:
+            raise Refusal("invalid_request", "A webhook belongs to the holder of a key: send one, or leave it out.",
+                          param="webhook_url")  # fmt: skip
+        await self._webhooks.check(url)
+        return str(url)
+
+    async def _tell(
+        self, exchange: Exchange, run: Run, wire: Wire, meta: Meta, end: Result | RunFailed, body: bytes | None = None
+    ) -> None:
+        """Put what came of it into the webhooks' queue, before the caller has it."""
+        call, identity = exchange.call, exchange.identity
+        if self._webhooks is None or call is None or exchange.operation is not ORCHESTRATE:
+            return
+        if identity is None or identity.kind is not IdentityKind.KEY:
+            return
+        if isinstance(end, RunFailed):
+            error = {"code": end.refusal.code, "message": end.refusal.message}
+            payload: dict[str, Any] = {"id": exchange.request_id, "error": error}
+        else:
+            payload = orjson.loads(body or wire.whole(end, run.calls.records, run.meta(meta)))
+        kind = FAILED if isinstance(end, RunFailed) else COMPLETED
+        await self._webhooks.enqueue(identity.key_id, call.document.get("webhook_url"), kind, payload)
+
+
+async def _unwatched(event: Event) -> None:
+    """Nobody watches an answer that is given whole."""
+
+
+PLUGIN = ConsensusPlugin
