@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from plugins.conceal import anthropic_messages, openai_chat, openai_embeddings, openai_responses
+from plugins.conceal import anthropic_messages, openai_chat, openai_embeddings, openai_responses, orchestrate
 from plugins.conceal.names import Names
 
 
@@ -31,5 +31,6 @@ FORMATS: Final[dict[str, Format]] = {
     "openai.embeddings": Format("", "x-request-id", openai_embeddings.whole, openai_embeddings.event),
     "openai.responses": Format("resp_", "x-request-id", openai_responses.whole, openai_responses.event),
     "anthropic.messages": Format("msg_", "request-id", anthropic_messages.whole, anthropic_messages.event),
+    "tollway.orchestrate": Format("orch_", "x-request-id", orchestrate.whole, orchestrate.event),
 }
 """By dialect. An answer in a dialect that is missing here is not sent."""

@@ -22,12 +22,14 @@ BLOCK_ID_CHARS: Final = 24
 class Names:
     """The names of one answer: the same wherever in it the upstream repeats its own."""
 
-    __slots__ = ("answer_id", "asked", "created", "model", "request_id")
+    __slots__ = ("answer_id", "asked", "created", "model", "panel", "request_id")
 
     def __init__(self, exchange: Exchange, id_prefix: str, routed: str | None = None) -> None:
         self.request_id = exchange.request_id
         self.answer_id = id_prefix + exchange.request_id.removeprefix(PREFIX)
         self.model = served_model(exchange, routed)
+        self.panel = exchange.model is not None and exchange.model.panel is not None
+        """Several models answered together: which ones they were is not told."""
         self.asked: dict[str, Any] = {} if exchange.call is None else exchange.call.document
         """The client's own request, for what an answer repeats of it."""
         self.created = exchange.started_ms // 1000
@@ -48,6 +50,8 @@ def served_model(exchange: Exchange, routed: str | None = None) -> str:
     model, route = exchange.model, exchange.route
     if model is None:
         return ""
+    if model.panel is not None:
+        return model.name
     if route is None or not route.tries:
         return routed or model.name
     served = next((one for one in reversed(route.tries) if one.outcome == "served"), route.current)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from plugins.conceal import panels
 from plugins.conceal.names import Names
 from plugins.conceal.shapes import (
     Shape,
@@ -22,6 +23,7 @@ from plugins.conceal.shapes import (
     typed,
     word,
 )
+from proxy import panel_calls
 
 _ROLE: Final = word("assistant", "user", "system", "developer", "tool", other="assistant")
 _FINISH: Final = word(
@@ -104,6 +106,12 @@ _CHOICE: Final[Shape] = {
     "finish_reason": _FINISH,
 }
 _REST: Final[Shape] = {"choices": objects(_CHOICE), "usage": member(USAGE)}
+_OF_PANELS: Final[Shape] = {**_REST, panel_calls.EXTENSION: panels.EXTENSION}
+
+
+def _rest(document: dict[str, Any], names: Names) -> dict[str, Any]:
+    """What a panel says beside its answer is ours; from an upstream such a member is some vendor's own."""
+    return projected(document, _OF_PANELS if names.panel else _REST, names)
 
 
 def _head(document: dict[str, Any], kind: str, names: Names) -> dict[str, Any]:
@@ -120,7 +128,7 @@ def whole(document: dict[str, Any], names: Names) -> dict[str, Any] | None:
     """See Format."""
     if not isinstance(document.get("choices"), list):
         return None
-    return _head(document, "chat.completion", names) | projected(document, _REST, names)
+    return _head(document, "chat.completion", names) | _rest(document, names)
 
 
 def event(document: dict[str, Any], names: Names) -> tuple[bytes, dict[str, Any]] | None:
@@ -128,4 +136,4 @@ def event(document: dict[str, Any], names: Names) -> tuple[bytes, dict[str, Any]
     choices = document.get("choices")
     if not isinstance(choices, list) or not (choices or isinstance(document.get("usage"), dict)):
         return None
-    return b"", _head(document, "chat.completion.chunk", names) | projected(document, _REST, names)
+    return b"", _head(document, "chat.completion.chunk", names) | _rest(document, names)

@@ -15,6 +15,7 @@ from plugins.content_rules.answers import unreadable, whole_answer
 from plugins.content_rules.anthropic_stream import MessageEvents
 from plugins.content_rules.documents import Texts, TooMuchText, refused_answer, refused_request, too_much_to_read
 from plugins.content_rules.openai_stream import ChatEvents
+from plugins.content_rules.orchestrate_stream import OrchestrateEvents
 from plugins.content_rules.responses_stream import ResponseEvents
 from plugins.content_rules.streams import EventReader, Followed, StreamGuard
 from proxy.config.schema import Generation
@@ -34,6 +35,7 @@ READERS: dict[str, Callable[[Followed], EventReader]] = {
     "openai.chat": ChatEvents,
     "anthropic.messages": MessageEvents,
     "openai.responses": ResponseEvents,
+    "tollway.orchestrate": OrchestrateEvents,
 }
 """Dialect -> what its events mean."""
 SEARCHES_AT_ONCE_MAX = 4
