@@ -83,6 +83,8 @@ class ScriptedProvider:
         self.keys = keys
         self.requests: list[SeenRequest] = []
         self.default = Behaviour()
+        self.answering: Callable[[SeenRequest], Behaviour] | None = None
+        """Decides for each request by what it says, where nothing is scripted for it."""
         self.host = "127.0.0.1"
         self.port = 0
         self.connections = 0
@@ -126,6 +128,7 @@ class ScriptedProvider:
         self._by_model.clear()
         self.requests.clear()
         self.default = Behaviour()
+        self.answering = None
 
     async def until(self, condition: Callable[[], bool], seconds_max: float = 10.0) -> None:
         """Return as soon as `condition` holds. Raises TimeoutError."""
@@ -243,7 +246,9 @@ class ScriptedProvider:
                 model = None
             if model in self._by_model:
                 return self._by_model[model]
-        return self._queue.popleft() if self._queue else self.default
+        if self._queue:
+            return self._queue.popleft()
+        return self.default if self.answering is None else self.answering(seen)
 
     def _answer(self, kind: str, seen: SeenRequest, behaviour: Behaviour) -> Answer:
         anthropic = kind in ("messages", "count_tokens") or (
