@@ -8,6 +8,7 @@ from typing import Final
 
 from proxy.catalogue import Candidate, Model, tiers_text
 from proxy.config.schema import Generation
+from proxy.consensus.settings import AUTO, Consensus
 from proxy.errors import Refusal
 
 COMPARED_NAMES_MAX: Final = 100
@@ -20,6 +21,24 @@ def unknown(generation: Generation, name: str) -> Refusal:
         "model_not_available",
         f"There is no model '{name}'.{_hint(generation, name)} GET /v1/models lists them.",
         param="model",
+    )
+
+
+def no_panels() -> Refusal:
+    """404: nobody asks several models here."""
+    return Refusal(
+        "model_not_available",
+        "No panels of models are configured here: call a single model, GET /v1/models lists them.",
+        param="mode",
+        operator_note="Put policies/consensus.yaml beside the configuration.",
+    )
+
+
+def unknown_mode(consensus: Consensus, mode: str) -> Refusal:
+    """404, with the modes that there are."""
+    known = (*consensus.modes, *((AUTO,) if consensus.auto is not None else ()))
+    return Refusal(
+        "model_not_available", f"There is no mode '{mode}'. Modes here are {', '.join(known)}.", param="mode"
     )
 
 

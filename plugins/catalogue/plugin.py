@@ -15,7 +15,9 @@ from proxy.dialects.openai_embeddings import INPUTS_MAX
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Response
 from proxy.identities import Identity, IdentityKind
-from proxy.operations import EMBEDDINGS
+from proxy.operations import EMBEDDINGS, ORCHESTRATE
+from proxy.panel_calls import check_panel_call
+from proxy.panels import model_name
 from proxy.plugin import Next, Plugin, PluginSettings, Stage
 
 
@@ -47,12 +49,14 @@ class CataloguePlugin(Plugin[CatalogueSettings]):
         if exchange.operation.priced:
             exchange.call = call = await self._parse(exchange)
             self._check_inputs(exchange, call)
-            name = _named(exchange, call)
+            name = _panel(exchange, call) if exchange.operation is ORCHESTRATE else _named(exchange, call)
             if name is None:
                 raise Refusal("invalid_request", "Say which model: the member 'model' is missing.", param="model")
             if len(name) > self.settings.model_name_chars_max:
                 raise Refusal("invalid_request", "The model name is too long.", param="model")
             exchange.model = self._resolve(exchange, name)
+            if exchange.model.panel is not None:
+                check_panel_call(call)
         return await call_next(exchange)
 
     async def _parse(self, exchange: Exchange) -> Call:
@@ -127,6 +131,18 @@ def _named(exchange: Exchange, call: Call) -> str | None:
     """The body's model wins, save where the request goes out under the client's own path, which the provider reads."""
     own = exchange.captured is not None and exchange.identity is not None and exchange.identity.provider_credential
     return (exchange.path_model or call.model) if own else (call.model or exchange.path_model)
+
+
+def _panel(exchange: Exchange, call: Call) -> str:
+    """The model of the mode that is asked for. Raises Refusal where there is no such mode."""
+    consensus = exchange.generation.consensus
+    if consensus is None:
+        raise model_refusals.no_panels()
+    mode = call.model or consensus.default_mode
+    name = model_name(consensus, mode)
+    if name not in exchange.generation.models and name not in exchange.generation.catalogue:
+        raise model_refusals.unknown_mode(consensus, mode)
+    return name
 
 
 def _listed(catalogue: dict[str, Model], name: str, upstream: str) -> Model | None:
