@@ -89,7 +89,8 @@ class ConsensusPlugin(Plugin[PluginSettings]):
             wants_usage=call.wants_usage,
             metadata=call.document.get("metadata") or {},
         )
-        return Run(exchange, engine, question, mode, ChainCalls(exchange, call_next)), meta
+        calls = ChainCalls(exchange, call_next)
+        return Run(exchange, engine, question, mode, calls, self.services.metrics), meta
 
     def _engine_of(self, exchange: Exchange, consensus: Consensus, mode: str) -> Engine:
         """The configuration's; or one whose panel lacks the seats that the caller's rules deny. Raises Refusal."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from plugins.consensus.calls import ChainCalls
 from plugins.consensus.wires import Meta
@@ -18,8 +18,11 @@ PERCENT: Final = 100
 class Run:
     """Made before the first call. `close` is called when the exchange ends, however it does, before it is settled."""
 
-    def __init__(self, exchange: Exchange, engine: Engine, question: Question, mode: str, calls: ChainCalls) -> None:
+    def __init__(
+        self, exchange: Exchange, engine: Engine, question: Question, mode: str, calls: ChainCalls, metrics: Any
+    ) -> None:
         self.calls = calls
+        self._metrics = metrics
         self._exchange = exchange
         self._engine = engine
         self._question = question
@@ -50,6 +53,7 @@ class Run:
     def close(self, reason: Finish) -> None:
         """Book what is still under way. Who leaves early pays what the calls had cost, at most the price."""
         self.calls.close(reason)
+        self._count()
         exchange = self._exchange
         if exchange.charge is not None:
             return
@@ -58,6 +62,15 @@ class Run:
             exchange.charge = whole
         else:
             exchange.charge = min(whole, self.calls.cost) if reason is Finish.CLIENT_GONE else ZERO
+
+    def _count(self) -> None:
+        result = self.result
+        outcome = "failed" if self._exchange.charge is not None else "left"
+        if result is not None:
+            outcome = "degraded" if result.degraded else "answered"
+        self._metrics.consensus_run(self._mode if result is None else result.mode, outcome)
+        for record in self.calls.records:
+            self._metrics.consensus_call(record.role.value, record.status)
 
     def meta(self, meta: Meta) -> Meta:
         """With what was charged, which is known by now."""

@@ -155,6 +155,14 @@ class Metrics:
         self._payments = Counter(
             "tollway_payments", "Payments by rail and what became of them.", ("rail", "outcome"), registry=registry
         )
+        self._runs = Counter(
+            "tollway_consensus_runs", "Runs of panels by mode and what they came to.", ("mode", "outcome"),
+            registry=registry,
+        )  # fmt: skip
+        self._panel_calls = Counter(
+            "tollway_consensus_calls", "Calls of panels by what they were for and their end.", ("role", "status"),
+            registry=registry,
+        )  # fmt: skip
         self._double_ends = Counter(
             "tollway_ledger_double_ends", "Second ends of one hold: a fault of ours.", registry=registry
         )
@@ -290,6 +298,14 @@ class Metrics:
     def payment(self, rail: str, outcome: str) -> None:
         """A proof was burnt or left unserved, a balance served or not. Any thread."""
         self._payments.labels(rail, outcome).inc()
+
+    def consensus_run(self, mode: str, outcome: str) -> None:
+        """A panel's run ended: answered, degraded, failed or left (by its client)."""
+        self._runs.labels(mode, outcome).inc()
+
+    def consensus_call(self, role: str, status: str) -> None:
+        """One of its calls ended; both are words of `proxy.consensus.api`."""
+        self._panel_calls.labels(role, status).inc()
 
     def ledger_double_end(self) -> None:
         """A hold was ended twice. Any thread."""

@@ -270,6 +270,14 @@ def test_circuits_are_shown_by_upstream_and_hedges_by_model(metrics: Metrics) ->
     assert value(metrics, "tollway_hedges_total", model="other", outcome="lost") == 1
 
 
+def test_runs_of_panels_are_counted_with_their_calls(metrics: Metrics) -> None:
+    """By mode and outcome, by role and status."""
+    metrics.consensus_run("deep", "degraded")
+    metrics.consensus_call("judge", "served")
+    assert value(metrics, "tollway_consensus_runs_total", mode="deep", outcome="degraded") == 1
+    assert value(metrics, "tollway_consensus_calls_total", role="judge", status="served") == 1
+
+
 def test_content_matches_are_counted_by_rule_and_action() -> None:
     """Both are words of the configuration."""
     metrics = Metrics()
