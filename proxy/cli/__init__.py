@@ -8,6 +8,7 @@ import typer
 
 from proxy import __version__
 from proxy.cli import (
+    bench_answers,
     byo,
     ca,
     check,
@@ -51,6 +52,7 @@ app.add_typer(payments.app, name="payments")
 app.add_typer(wallet.app, name="wallet")
 app.add_typer(pay.app, name="pay")
 app.add_typer(byo.app, name="byo")
+app.add_typer(bench_answers.app, name="bench-answers")
 app.add_typer(ca.app, name="ca")
 
 
