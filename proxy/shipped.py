@@ -8,7 +8,7 @@ from typing import Final
 
 FILES: Final = (
     "config.yaml",
-    *(f"policies/{name}.yaml" for name in ("models", "tiers", "teams", "limits", "capture")),
+    *(f"policies/{name}.yaml" for name in ("models", "tiers", "teams", "limits", "capture", "consensus")),
 )
 
 

@@ -12,6 +12,8 @@ from proxy.clock import SystemClock
 from proxy.config.byo import build_byo
 from proxy.config.captures import build_capture
 from proxy.config.chain import build_chain
+from proxy.config.consensus import build_consensus
+from proxy.config.consensus_entries import ConsensusFile
 from proxy.config.expansion import expand_document
 from proxy.config.listeners import build_listeners
 from proxy.config.model_entries import ModelsFile
@@ -27,6 +29,7 @@ from proxy.config.schema import ConfigFile, Generation
 from proxy.config.source import read_document
 from proxy.config.teams import build_limits, build_organisation_rules, build_organisations, build_teams
 from proxy.config.upstreams import build_upstreams
+from proxy.consensus.settings import Consensus
 from proxy.operation_table import PUBLIC
 from proxy.secrets import environment as process_environment
 
@@ -36,8 +39,11 @@ POLICIES: Final[dict[str, type[BaseModel]]] = {
     "teams.yaml": TeamsFile,
     "limits.yaml": LimitsFile,
     "capture.yaml": CaptureFile,
+    "consensus.yaml": ConsensusFile,
 }
-"""Every file that must stand in the policies folder."""
+"""Every file of the policies folder."""
+OPTIONAL: Final = frozenset({"consensus.yaml"})
+"""Those that need not be there."""
 
 
 class _File[M: BaseModel]:
@@ -118,9 +124,11 @@ def load_generation(
     teams = reader.read(folder / "teams.yaml", TeamsFile)
     limits = reader.read(folder / "limits.yaml", LimitsFile)
     capture = reader.read(folder / "capture.yaml", CaptureFile)
-    if not (config and models and tiers and teams and limits and capture):
+    panels_path = folder / "consensus.yaml"
+    panels = reader.read(panels_path, ConsensusFile) if panels_path.exists() else None
+    if not (config and models and tiers and teams and limits and capture) or (panels is None and panels_path.exists()):
         raise ConfigProblems(_in_order(problems))
-    generation = _assemble(config, models, tiers, teams, limits, capture, problems, known_plugins, root)
+    generation = _assemble(config, models, tiers, teams, limits, capture, panels, problems, known_plugins, root)
     if problems:
         raise ConfigProblems(_in_order(problems))
     return generation
@@ -133,6 +141,7 @@ def _assemble(
     teams: _File[TeamsFile],
     limits: _File[LimitsFile],
     capture: _File[CaptureFile],
+    panels: _File[ConsensusFile] | None,
     problems: list[Problem],
     known_plugins: Collection[str] | None,
     root: Path,
@@ -156,6 +165,9 @@ def _assemble(
         tiers=tiers.model.tiers,
         at_ms=SystemClock.now_ms(),
     )
+    consensus: Consensus | None = None
+    if panels is not None:
+        consensus = build_consensus(panels.model, panels.marks, problems, models=catalogue, tiers=tiers.model.tiers)
     hosts = build_capture(capture.model.capture, capture.marks.below("capture"), problems, upstreams=upstreams)
     rules = RuleBuilder(
         problems,
@@ -191,6 +203,7 @@ def _assemble(
         default_rate=catalogue.default_rate,
         payments=build_payments(file.payments, marks.below("payments"), problems, tiers=tiers.model.tiers, root=root),
         byo=build_byo(file.byo, marks.below("byo"), problems, entries=file.upstreams, upstreams=upstreams),
+        consensus=consensus,
         chain_marks=chain_marks,
     )
 

@@ -18,6 +18,7 @@ from proxy.catalogue import Model
 from proxy.config.payment_entries import PaymentsEntry
 from proxy.config.problems import Marks
 from proxy.config.strict import Strict
+from proxy.consensus.settings import Consensus
 from proxy.identities import CapSetting
 from proxy.operations import Operation
 from proxy.payments.settings import Payments
@@ -361,6 +362,8 @@ class Generation:
     """None: no rail is on, and nobody is asked to pay."""
     owner: str = "tollway"
     """`owned_by` of the models that we list."""
+    consensus: Consensus | None = None
+    """Panels; None: there is no policies/consensus.yaml."""
     default_rate: Rates | None = None
     """Shown by /v1/cost-preview/rates, never charged."""
     policies: dict[tuple[str, ...], Policy] = field(default_factory=dict, init=False, repr=False, compare=False)

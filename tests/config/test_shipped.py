@@ -12,6 +12,20 @@ from pydantic import BaseModel
 from proxy import discovery, shipped
 from proxy.catalogue import Strategy, Wallet
 from proxy.config.checked import checked
+from proxy.config.consensus_entries import (
+    BatchEntry,
+    ConsensusFile,
+    HistoryEntry,
+    IdempotencyEntry,
+    ModeEntry,
+    PromptsEntry,
+    RulesOfRunEntry,
+    RunDeadlinesEntry,
+    RunPriceEntry,
+    SeatEntry,
+    TokensEntry,
+    WeightsEntry,
+)
 from proxy.config.load import POLICIES, load_generation
 from proxy.config.model_entries import BandEntry, CandidateEntry, MemberEntry, ModelEntry, ModelsFile, PriceEntry
 from proxy.config.policies import (
@@ -36,6 +50,7 @@ from proxy.config.schema import (
     UpstreamEntry,
 )
 from proxy.model_refusals import unavailable
+from proxy.pricing.money import usd_text
 from proxy.pricing.rates import rate_text
 
 ROOT = shipped.folder()
@@ -88,9 +103,9 @@ def test_every_plugin_that_ships_stands_in_the_shipped_chain() -> None:
 def test_without_any_key_only_the_demo_is_served() -> None:
     """And it is open."""
     generation = load_generation(ROOT / "config.yaml", environment={})
-    assert set(generation.models) == {"demo", "demo-paid"}
+    assert set(generation.models) == {"demo", "demo-paid", "consensus-demo"}
     assert generation.models["demo"].open
-    assert [name for name, model in generation.catalogue.items() if model.open] == ["demo"]
+    assert [name for name, model in generation.catalogue.items() if model.open] == ["demo", "consensus-demo"]
 
 
 def test_with_all_keys_every_model_is_served() -> None:
@@ -120,7 +135,7 @@ def test_a_priced_model_never_undercuts_its_dearest_candidate_but_where_the_file
     """The caller's price covers what any candidate costs, save for the examples of a gateway's own rates."""
     under = set()
     for model in load_generation(ROOT / "config.yaml", environment={}).catalogue.values():
-        for candidate in model.candidates:
+        for candidate in () if model.panel is not None else model.candidates:
             cost = model.list_rates(candidate)
             assert cost is not None and model.rates is not None
             if model.rates.input < cost.input or model.rates.output < cost.output:
@@ -207,7 +222,36 @@ def test_the_default_rate_and_the_owner_are_ours() -> None:
 def test_only_the_demo_is_free() -> None:
     """A zero in a price is a decision, not an omission."""
     catalogue = load_generation(ROOT / "config.yaml", environment={}).catalogue
-    assert [name for name, model in catalogue.items() if model.rates is None or model.rates.free] == ["demo"]
+    models = {name: model for name, model in catalogue.items() if model.panel is None}
+    assert [name for name, model in models.items() if model.rates is None or model.rates.free] == ["demo"]
+    panels = {name: model.panel for name, model in catalogue.items() if model.panel is not None}
+    assert [name for name, panel in panels.items() if not panel.price.usd] == ["consensus-demo"]
+
+
+def test_a_panels_budget_is_below_its_price() -> None:
+    """One credit a twentieth of a dollar: 1, 3 and 20 of them, and no run can cost more at list than it brings in."""
+    consensus = load_generation(ROOT / "config.yaml", environment={}).consensus
+    assert consensus is not None
+    prices = {name: (usd_text(mode.price.usd), mode.price.credits_milli) for name, mode in consensus.modes.items()}
+    assert prices == {
+        "fast": ("0.05", 1000), "balanced": ("0.35", 3000), "deep": ("4.50", 20000), "demo": ("0.00", 0),
+    }  # fmt: skip
+    assert all(mode.budget < mode.price.usd for name, mode in consensus.modes.items() if name != "demo")
+
+
+def test_with_all_keys_every_panel_is_seated_as_the_file_has_it() -> None:
+    """Three, three and five members of as many vendors, no spare in use."""
+    generation = load_generation(ROOT / "config.yaml", environment=dict.fromkeys(KEYS, "k"))
+    assert generation.consensus is not None
+    seated = {name: [seat.vendor for seat in mode.seats] for name, mode in generation.consensus.modes.items()}
+    assert seated == {
+        "fast": ["openai", "anthropic", "google"],
+        "balanced": ["openai", "anthropic", "google"],
+        "deep": ["openai", "anthropic", "google", "mistral", "meta"],
+        "demo": ["demo", "demo", "demo"],
+    }
+    names = {name for name, model in generation.models.items() if model.panel is not None}
+    assert names == {f"consensus-{mode}" for mode in ("fast", "balanced", "deep", "demo", "auto")}
 
 
 @pytest.mark.parametrize(
@@ -222,6 +266,23 @@ def test_only_the_demo_is_free() -> None:
         ),
         ("policies/limits.yaml", (ScopeEntry, BucketEntry)),
         ("policies/capture.yaml", (CaptureEntry,)),
+        (
+            "policies/consensus.yaml",
+            (
+                ConsensusFile,
+                ModeEntry,
+                SeatEntry,
+                RunPriceEntry,
+                RunDeadlinesEntry,
+                TokensEntry,
+                WeightsEntry,
+                RulesOfRunEntry,
+                HistoryEntry,
+                BatchEntry,
+                IdempotencyEntry,
+                PromptsEntry,
+            ),
+        ),
     ],
 )
 def test_every_key_is_documented_in_the_file_that_takes_it(file: str, shapes: tuple[type[BaseModel], ...]) -> None:
