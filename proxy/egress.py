@@ -75,8 +75,8 @@ class Egress:
 
     `private` False: https only, and every address of the name must be public. True, for what the operator's own
     settings name: any address, http as well. Verification of certificates is always on: against `ca_file` alone, or
-    the public authorities. Raises ValueError for a `base_url` that breaks these rules, OSError for a `ca_file` that
-    cannot be read.
+    the public authorities. Names that customers chose are looked up on `lookups` of their own. Raises ValueError for a
+    `base_url` that breaks these rules, OSError for a `ca_file` that cannot be read.
     """
 
     def __init__(
@@ -89,6 +89,7 @@ class Egress:
         ca_file: Path | None = None,
         answer_bytes_max: int = ANSWER_BYTES_MAX,
         network: httpcore.AsyncNetworkBackend | None = None,
+        lookups: ThreadPoolExecutor = _lookups,
     ) -> None:
         url = _base(base_url, private=private)
         self._url = url
@@ -105,7 +106,9 @@ class Egress:
             ssl_context=tls_context(ca_file) if url.scheme == "https" else None,
             max_connections=CONNECTIONS_MAX,
             keepalive_expiry=IDLE_SECONDS,
-            network_backend=_Dialler(network or httpcore.AnyIOBackend(), private=private, seconds=timeout_seconds),
+            network_backend=_Dialler(
+                network or httpcore.AnyIOBackend(), private=private, seconds=timeout_seconds, lookups=lookups
+            ),
         )
 
     async def request(
@@ -187,8 +190,11 @@ class _Sending:
 class _Dialler(httpcore.AsyncNetworkBackend):
     """Looks a name up, judges all its addresses, and dials those very addresses, one after the other."""
 
-    def __init__(self, network: httpcore.AsyncNetworkBackend, *, private: bool, seconds: float) -> None:
+    def __init__(
+        self, network: httpcore.AsyncNetworkBackend, *, private: bool, seconds: float, lookups: ThreadPoolExecutor
+    ) -> None:
         self._network = network
+        self._lookups = lookups
         self._private = private
         self._seconds = seconds
 
@@ -202,7 +208,7 @@ class _Dialler(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         """Raises NotPublic, OSError, UnicodeError, TimeoutError and httpcore's own."""
         look_up = addresses.resolve if self._private else addresses.resolve_public
-        found = (await look_up(host, port, threads=_lookups))[:ADDRESSES_TRIED_MAX]
+        found = (await look_up(host, port, threads=self._lookups))[:ADDRESSES_TRIED_MAX]
         seconds = self._seconds / max(1, len(found))
         failure: Exception = OSError("the name has no address")
         for address in found:

@@ -44,6 +44,7 @@ from proxy.upstreams.client import PooledClient
 from proxy.upstreams.demo import DemoUpstream
 from proxy.upstreams.health import UpstreamStates
 from proxy.upstreams.probes import Probes
+from proxy.webhooks.service import Webhooks
 
 if TYPE_CHECKING:
     from proxy.payments.rails import Rails
@@ -69,6 +70,7 @@ class Services:
     byo: ByoStore
     generation: Generation
     inward: Inward
+    webhooks: Webhooks
     rails: Rails | None = None
 
 
@@ -122,7 +124,8 @@ class Gateway:
         )  # fmt: skip
         self.services = Services(
             self.clock, self.log, self.metrics, self.ledger, self.keys, Counters(self.clock), self.client,
-            self.states, self.byo, generation, self.inward, self._rails(generation),
+            self.states, self.byo, generation, self.inward, Webhooks(generation.state, self.clock, self.log),
+            self._rails(generation),
         )  # fmt: skip
         if self.services.rails is not None:
             await self.services.rails.start()

@@ -77,6 +77,11 @@ class Services(Protocol):
         ...
 
     @property
+    def webhooks(self) -> Any:
+        """`proxy.webhooks.service.Webhooks`: tell the holder of a key of what happened."""
+        ...
+
+    @property
     def rails(self) -> Any:
         """`proxy.payments.rails.Rails`; None where nobody is asked to pay."""
         ...

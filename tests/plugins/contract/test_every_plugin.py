@@ -29,6 +29,7 @@ from proxy.pricing.quote import Quote
 from proxy.routes import Route, Try
 from proxy.state import Counters
 from proxy.upstreams.health import UpstreamStates
+from proxy.webhooks.service import Webhooks
 from tests.support.fakes import KEY, FakeClock, Log, Rest, exchange, generation, identity
 from tests.support.ledger import MemoryLedger
 
@@ -90,6 +91,8 @@ class Bench:
             upstreams=Sink(),
             states=UpstreamStates(self.clock),
             byo=Sink(),
+            inward=Sink(),
+            webhooks=Webhooks(folder / "state", self.clock, self.log),
             rails=None,
             generation=self.generation,
         )

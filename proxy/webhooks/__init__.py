@@ -1,0 +1,1 @@
+"""Telling owners of what happened: a durable outbox, signed deliveries, guarded targets."""
