@@ -17,7 +17,18 @@ from proxy.identities import IdentityKind
 from proxy.ledger.api import Attempt, Hold, HoldRequest
 from proxy.ledger.payment_api import Lease, Proof, Unit
 from proxy.listeners.api import ConnectVerdict
-from proxy.operations import CHAT, LOCAL, MESSAGES, MODELS, PLAIN, PREFLIGHT, UNMETERED, WEBSOCKET, Operation
+from proxy.operations import (
+    CHAT,
+    LOCAL,
+    MESSAGES,
+    MODELS,
+    ORCHESTRATE,
+    PLAIN,
+    PREFLIGHT,
+    UNMETERED,
+    WEBSOCKET,
+    Operation,
+)
 from proxy.policy.rules import NO_RULES, ContentRule
 from proxy.policy.rules import Policy as TeamPolicy
 from proxy.pricing.money import ZERO
@@ -26,6 +37,7 @@ from proxy.routes import Route, Try
 from proxy.terminal import Terminal
 from proxy.upstreams.api import FailureKind, Upstream, UpstreamFailure
 from tests.support.fakes import CHAT_BODY, KEY, Log, exchange, identity, origin
+from tests.support.runs import panel
 
 CAPTURED = CapturedHost("api.openai.com", "openai", ("authorization",), ())
 AT = origin(listener="capture", kind=ListenerKind.REGULAR, captured_host="api.openai.com", captured_port=443, tls=True)
@@ -215,6 +227,29 @@ async def test_priced_call_without_a_fact_is_closed(fact: str) -> None:
     end, client = terminal(Answer(200, JSON))
     seen = ready()
     setattr(seen, fact, None)
+    with pytest.raises(Refusal) as refused:
+        await end(seen)
+    assert (refused.value.code, client.sent) == ("internal_error", [])
+
+
+@pytest.mark.parametrize("operation", [CHAT, ORCHESTRATE])
+async def test_no_single_model_answers_for_a_panel(operation: Operation) -> None:
+    """A chain without the plugin that asks panels closes their path; what a panel itself calls is open."""
+    end, client = terminal(Answer(200, JSON, b"{}"))
+    seen = ready()
+    seen.operation, seen.model = operation, panel()
+    with pytest.raises(Refusal) as refused:
+        await end(seen)
+    assert (refused.value.code, refused.value.status, client.sent) == ("internal_error", 500, [])
+    seen.operation, seen.role = CHAT, "member/0/gpt-5.4"
+    assert (await end(seen)).status == 200
+
+
+async def test_an_orchestration_is_never_forwarded() -> None:
+    """No provider speaks the format, whatever the model and the role."""
+    end, client = terminal(Answer(200, JSON, b"{}"))
+    seen = ready()
+    seen.operation, seen.role = ORCHESTRATE, "member/0/gpt-5.4"
     with pytest.raises(Refusal) as refused:
         await end(seen)
     assert (refused.value.code, client.sent) == ("internal_error", [])

@@ -7,7 +7,7 @@ from typing import Any, Final
 from plugins.conceal import panels
 from plugins.conceal.names import Names
 from plugins.conceal.openai_chat import USAGE
-from plugins.conceal.shapes import Shape, count, echoed, member, number, projected, text, word
+from plugins.conceal.shapes import Shape, count, echoed, flag, listed, member, number, objects, projected, text, word
 from proxy.dialects.orchestrate_answers import OBJECT, VERSION
 
 _FINISH: Final = word("stop", "length", "tool_calls", "content_filter", other="stop")
@@ -42,23 +42,24 @@ def _whole(value: Any, names: Names) -> Any:
     return whole(value, names) if isinstance(value, dict) else None
 
 
-_PROGRESS: Final[Shape] = {
-    "label": panels.label,
-    "member": panels.label,
-    "role": panels.role,
-    "round": count,
-    "reason": panels.reason,
-    "seconds": number,
-}
+_RANKED: Final[Shape] = {"label": panels.label, "score": number}
 _EVENTS: Final[dict[str, Shape]] = {
     "accepted": {"mode": text, "created": count, "conversation_id": text},
     "detected": {"domain": panels.domain, "domain_confidence": number, "language": panels.plain},
-    **dict.fromkeys(("member.started", "member.completed", "member.failed"), _PROGRESS),
-    "quorum": _PROGRESS,
-    "evaluation": _PROGRESS,
-    "round": _PROGRESS,
-    "claim.checked": _PROGRESS,
-    "synthesis.started": _PROGRESS,
+    "member.started": {"label": panels.label, "hedge": flag},
+    "member.completed": {"label": panels.label, "seconds": number},
+    "member.failed": {"label": panels.label, "reason": panels.reason, "replaced": flag, "seconds": number},
+    "quorum": {"seconds": number, "quorum": count, "members": count},
+    "evaluation": {"round": count, "judges": count, "ballots": count, "ranking": objects(_RANKED)},
+    "round": {
+        "round": count,
+        "converged": flag,
+        "reason": panels.plain,
+        "agreement": number,
+        "contested_share": number,
+    },
+    "claim.checked": {"claim": text, "verdicts": listed(panels.plain), "holds": flag},
+    "synthesis.started": {"label": panels.label},
     "token": {"text": text},
     "quality": panels.VERDICT,
     "usage": {"usage": _USAGE, **panels.CHARGE},

@@ -11,7 +11,7 @@ from proxy.consensus.api import Role
 from proxy.consensus.settings import DIMENSIONS, DOMAINS
 
 _LABEL: Final = re.compile(r"[A-Z]{1,2}", re.ASCII)
-_WORD: Final = re.compile(r"[a-z][a-z_-]{0,31}", re.ASCII)
+_WORD: Final = re.compile(r"[a-z_-]{0,32}", re.ASCII)
 _AMOUNT: Final = re.compile(r"\d{1,12}\.\d{2,9}", re.ASCII)
 
 
@@ -25,7 +25,7 @@ def _matching(pattern: re.Pattern[str]) -> Rule:
 label: Final = _matching(_LABEL)
 """A, B, ...: what a member is called where models have no names."""
 plain: Final = _matching(_WORD)
-"""A word of ours: the name of a mode, a language."""
+"""A word of ours, a language, or nothing."""
 amount: Final = _matching(_AMOUNT)
 domain: Final = word(*DOMAINS, other="general")
 role: Final = word(*[one.value for one in Role])

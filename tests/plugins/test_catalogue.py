@@ -15,9 +15,10 @@ from proxy.errors import Refusal
 from proxy.exchange import Exchange, ListenerKind
 from proxy.identities import Identity, IdentityKind
 from proxy.operation_table import OperationTable
-from proxy.operations import EMBEDDINGS, MODELS
+from proxy.operations import EMBEDDINGS, MODELS, ORCHESTRATE
 from proxy.pricing.rates import Rates
 from tests.support.fakes import CHAT_BODY, Rest, exchange, generation, identity, model, origin
+from tests.support.runs import consensus, mode, panel
 
 ANONYMOUS = Identity(IdentityKind.ANONYMOUS, "anonymous", "anonymous", "anonymous", "anonymous", "anonymous")
 
@@ -362,3 +363,53 @@ async def test_streamed_embeddings_are_refused() -> None:
     """There is nothing to stream."""
     refused = await refusal_of(known(operation=EMBEDDINGS, body={"model": "gpt-4o", "input": "x", "stream": True}))
     assert (refused.status, refused.param) == (400, "stream")
+
+
+# -- panels
+
+PROMPT = {"prompt": "Why?"}
+
+
+def orchestrated(body: dict[str, Any], *, modes: tuple[str, ...] = ("fast", "balanced"), **settings: Any) -> Exchange:
+    """An exchange of /v1/orchestrate where these modes are served."""
+    made = [mode(name) for name in modes]
+    under = replace(
+        generation(models={f"consensus-{one.name}": panel(one) for one in made}), consensus=consensus(*made, **settings)
+    )
+    return known(operation=ORCHESTRATE, body=body, under=under, path="/v1/orchestrate")
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"), [({}, "balanced"), ({"mode": "fast"}, "fast"), ({"mode": None}, "balanced")]
+)
+async def test_a_mode_is_a_model_of_the_catalogue(asked: dict[str, Any], found: str) -> None:
+    """The operator's default where none is asked for."""
+    seen = orchestrated({**PROMPT, **asked})
+    await plugin()(seen, Rest())
+    assert seen.model is seen.generation.models[f"consensus-{found}"]
+
+
+async def test_an_unknown_mode_is_404_with_those_there_are() -> None:
+    """`auto` among them where it is configured."""
+    refused = await refusal_of(orchestrated({**PROMPT, "mode": "deep"}))
+    assert (refused.status, refused.param) == (404, "mode")
+    assert refused.message.endswith("Modes here are fast, balanced.")
+    refused = await refusal_of(orchestrated({**PROMPT, "mode": "deep"}, auto=("fast", "balanced")))
+    assert refused.message.endswith("Modes here are fast, balanced, auto.")
+
+
+async def test_without_panels_an_orchestration_is_404() -> None:
+    """How to have some is told to the operator alone."""
+    refused = await refusal_of(known(operation=ORCHESTRATE, body=PROMPT))
+    assert (refused.status, refused.code) == (404, "model_not_available")
+    assert "consensus.yaml" in refused.operator_note
+    assert "consensus.yaml" not in refused.message
+
+
+async def test_a_panel_is_not_asked_what_it_cannot_answer() -> None:
+    """Refused before there is a price; a single model is."""
+    under = generation(models={"consensus-balanced": panel(), "gpt-4o": model()})
+    body = {"messages": CHAT_BODY["messages"], "n": 2}
+    refused = await refusal_of(known(body={**body, "model": "consensus-balanced"}, under=under))
+    assert (refused.status, refused.param) == (400, "n")
+    await plugin()(known(body={**body, "model": "gpt-4o"}, under=under), Rest())

@@ -19,6 +19,7 @@ CHAT = "openai.chat"
 MESSAGES = "anthropic.messages"
 EMBEDDINGS = "openai.embeddings"
 RESPONSES = "openai.responses"
+ORCHESTRATE = "tollway.orchestrate"
 
 
 def policy(**rules: Any) -> Policy:
@@ -241,3 +242,22 @@ def test_everything_at_once_is_spliced_once_and_priced_as_sent() -> None:
         b'{"role":"user","content":"a"}]}'
     )
     assert (call.body, call.input_parts, call.output_tokens_max) == (changed, 2, 7)
+
+
+def test_a_prefix_makes_messages_of_a_prompt() -> None:
+    """Which has no other place for it; messages have it as a chat's do."""
+    rules = policy(system_prefix="Be kind.")
+    changed, call = change(rules, ORCHESTRATE, b'{"prompt": "Why\\u003f","mode":"fast"}')
+    system = {"role": "system", "content": "Be kind."}
+    assert changed.endswith(b'"prompt": null,"mode":"fast"}')
+    assert call.document["messages"] == [system, {"role": "user", "content": "Why?"}]
+    _, again = change(rules, ORCHESTRATE, b'{"messages":[{"role":"user","content":"Why?"}]}')
+    assert again.document["messages"] == call.document["messages"]
+
+
+def test_limit_and_forced_members_bind_a_panel() -> None:
+    """Those that its format knows."""
+    rules = policy(parameters={"temperature": 0.2, "user": "u"}, output_tokens_max=5)
+    changed, call = change(rules, ORCHESTRATE, b'{"prompt":"Why?"}')
+    assert json.loads(changed) == {"temperature": 0.2, "max_tokens": 5, "prompt": "Why?"}
+    assert call.output_tokens_max == 5

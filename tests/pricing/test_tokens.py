@@ -258,3 +258,19 @@ def test_what_a_server_may_put_into_the_prompt_is_counted() -> None:
     counted = count_call(DIALECTS["openai.chat"].parse(orjson.dumps(documents)), "o200k_base")
     assert plain is not None and counted is not None
     assert 500 <= counted - plain <= 520
+
+
+def test_a_question_to_a_panel_counts_as_its_members_are_asked_it() -> None:
+    """A prompt as the message that it stands for; what no model reads is not counted, a schema is."""
+    user = {"role": "user", "content": "hello world"}
+    asked = count_call(call("openai.chat", messages=[user]), "o200k_base")
+    beside = {"mode": "deep", "webhook_url": "https://example.com/a/long/way", "metadata": {"a": "b c d"}}
+    panel = "tollway.orchestrate"
+
+    def counted(**members: Any) -> int | None:
+        return count_call(DIALECTS[panel].parse(orjson.dumps({**beside, **members})), "o200k_base")
+
+    assert counted(prompt="hello world") == counted(messages=[user]) == asked
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}}
+    with_form = count_call(call("openai.chat", messages=[user], response_format=form), "o200k_base")
+    assert counted(prompt="hello world", response_format=form) == with_form
