@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
 
 from proxy.consensus.settings import AUTO, Consensus, Mode, Seat
 from proxy.errors import Refusal
+from proxy.pricing.money import usd_text
 
 if TYPE_CHECKING:
     from proxy.catalogue import Candidate
@@ -15,6 +18,9 @@ if TYPE_CHECKING:
 INPUT_BYTES_PER_TOKEN: Final = 6
 """A question has at most so many bytes for each token of its mode's input limit: budgets are proven by bytes. English
 has 4 or 5 of them in a token; a text of more is taken to the length that its bytes allow."""
+
+MILLI: Final = 1000
+"""Thousandths of a credit."""
 
 
 def mode_of(consensus: Consensus, model_name: str) -> str:
@@ -95,6 +101,21 @@ def seated_modes(consensus: Consensus, mode: str, candidates: Collection[Candida
     """Every mode that a run of `mode` may go through, seated as `seated` does: one, or both that `auto` names."""
     names = consensus.auto if mode == AUTO and consensus.auto is not None else (mode,)
     return {name: seated(consensus.modes[name], candidates) for name in names}
+
+
+def run_price(mode: Mode) -> dict[str, Any]:
+    """What one run costs and takes, as every listing shows it."""
+    whole, milli = divmod(mode.price.credits_milli, MILLI)
+    return {
+        "usd": orjson.Fragment(usd_text(mode.price.usd)),
+        "credits": orjson.Fragment(f"{whole}.{milli:03}".rstrip("0").rstrip(".")),
+        "input_tokens_max": mode.input_tokens_max,
+    }
+
+
+def members(mode: Mode) -> list[str]:
+    """The models of its seats, one that sits there again named again."""
+    return [seat.model for seat in mode.seats]
 
 
 def _counted(number: int, noun: str) -> str:

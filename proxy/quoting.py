@@ -81,8 +81,11 @@ def _amounts(
 ) -> tuple[Nano, Nano, Nano | None]:
     """What is charged at most, the part of it that is input, and the list cost at the dearest candidate.
 
-    The list cost is None where a candidate has no price, and that of two answers where a hedge may run.
+    The list cost is None where a candidate has no price, and that of two answers where a hedge may run. A panel's
+    amounts are its price and its budget.
     """
+    if model.panel is not None:
+        return ZERO if own else model.panel.price.usd, ZERO, model.panel.budget
     cache_write, images, audio = call.cache_write, call.images > 0, call.unbounded is not None
     rates, at_ours, of_input = model.rates, ZERO, ZERO
     if rates is not None:

@@ -146,14 +146,14 @@ def _panel(exchange: Exchange, call: Call) -> str:
 
 
 def _listed(catalogue: dict[str, Model], name: str, upstream: str) -> Model | None:
-    """The entry that prices a provider's own model: of that name, or an alias that stands for it; never a lane."""
+    """The entry that prices a provider's own model: of that name, or an alias for it; never a lane or a panel."""
     named = catalogue.get(name)
-    if named is not None and named.lane:
+    if named is not None and (named.lane or named.panel is not None):
         named = None
     if named is not None and any(candidate.upstream == upstream for candidate in named.candidates):
         return named
     for model in catalogue.values():
-        if not model.lane and _candidate_of(model, name, upstream) is not None:
+        if not model.lane and model.panel is None and _candidate_of(model, name, upstream) is not None:
             return model
     return named
 

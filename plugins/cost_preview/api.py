@@ -19,6 +19,7 @@ from proxy.endpoints.public import json_answer
 from proxy.errors import Refusal
 from proxy.exchange import Exchange
 from proxy.operations import CHAT
+from proxy.panels import run_price
 from proxy.policy.known_as import meant_names
 from proxy.policy.rules import NO_RULES
 from proxy.policy.verdicts import denied_call
@@ -56,6 +57,8 @@ def router(rates: RatesCache, byo: Any) -> APIRouter:
             raise Refusal("invalid_request", "Say which model: the member 'model' is missing.", param="model")
         model, rates = _allowed(exchange, name, byo)
         counted = await count_input(messages, image_tokens_max=model.image_tokens_max)
+        if rates is None or model.panel is not None:
+            return json_answer(_run_preview(name, model, counted, limit))
         return json_answer(_preview(name, model, rates, Estimate.of(counted, limit)))
 
     return routes
@@ -67,8 +70,11 @@ async def _document(request: Request) -> dict[str, Any]:
     return document
 
 
-def _allowed(exchange: Exchange, name: str, byo: Any) -> tuple[Model, Rates]:
-    """The model and what the caller would pay for it. Raises the Refusal that a chat completion would end with."""
+def _allowed(exchange: Exchange, name: str, byo: Any) -> tuple[Model, Rates | None]:
+    """The model and what the caller would pay for it; None for a panel, which has a price of its own.
+
+    Raises the Refusal that a chat completion would end with.
+    """
     identity = keyholder(exchange)
     model = exchange.generation.models.get(name)
     if model is None and identity is not None and name.startswith(BYO_PREFIX):
@@ -86,7 +92,7 @@ def _allowed(exchange: Exchange, name: str, byo: Any) -> tuple[Model, Rates]:
     if model is None:
         raise model_refusals.unavailable(exchange.generation, CHAT.name, tier or "", name, listed)
     rates = _FREE if model.byo else model.rates
-    if rates is None:
+    if rates is None and model.panel is None:
         raise Refusal("model_not_available", f"The model '{name}' has no price and is not served.", param="model")
     denial = denied_call(exchange.policy or NO_RULES, model, (model.name,), meant_names(exchange.generation, model))
     if denial is not None:
@@ -113,6 +119,31 @@ def _preview(name: str, model: Model, rates: Rates, estimate: Estimate) -> dict[
     if model.byo:
         answer |= {"est_cost_usd": 0, "note": _BYO_NOTE}
     return answer
+
+
+def _run_preview(name: str, model: Model, input_tokens: int, limit: int | None) -> dict[str, Any]:
+    """A panel's: the price of a run, whatever it puts out. Raises Refusal `context_length_exceeded`."""
+    panel = model.panel
+    if panel is None:
+        raise Refusal("model_not_available", f"The model '{name}' has no price and is not served.", param="model")
+    if input_tokens > panel.input_tokens_max:
+        raise Refusal(
+            "context_length_exceeded",
+            f"The input is about {input_tokens} tokens; '{name}' takes {panel.input_tokens_max}. Shorten it.",
+            param="messages",
+        )
+    output = min(panel.tokens.final if limit is None else limit, panel.tokens.final_max)
+    estimate, usd_of_run = Estimate.of(input_tokens, output), _usd(panel.price.usd)
+    return {
+        "ok": True,
+        "model": name,
+        "input_tokens": input_tokens,
+        "est_output_tokens": {"low": estimate.low, "expected": estimate.expected, "high": estimate.high},
+        "est_cost_usd": {"low": usd_of_run, "expected": usd_of_run, "high": usd_of_run},
+        "price_per_run": run_price(panel),
+        "currency": "usd",
+        "estimator": ESTIMATOR,
+    }
 
 
 def _usd(nano: Nano) -> Any:

@@ -14,6 +14,7 @@ from proxy.config.schema import Generation
 from proxy.endpoints.access import is_callable, tier_of
 from proxy.exchange import Exchange
 from proxy.operations import CHAT
+from proxy.panels import members, run_price
 from proxy.policy.rules import NO_RULES
 from proxy.pricing.rates import Rates, rate_text
 
@@ -88,9 +89,13 @@ def rates_by_side(rates: Rates) -> dict[str, Any]:
 
 def _entry(name: str, model: Model, generation: Generation) -> dict[str, Any]:
     tiers = [tier for tier in generation.tiers if not model.tiers or tier in model.tiers]
+    run: dict[str, Any] = {}
+    if model.panel is not None:
+        run = {"price_per_run": run_price(model.panel), "members": members(model.panel)}
     return {
         "id": name,
         "display_name": model.display_name or name,
         "tiers": tiers,
         "context_window": model.context_tokens,
+        **run,
     }

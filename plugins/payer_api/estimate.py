@@ -23,6 +23,8 @@ from proxy.endpoints.public import json_answer
 from proxy.errors import Refusal
 from proxy.exchange import Exchange
 from proxy.operations import CHAT, EMBEDDINGS, MESSAGES, RESPONSES, Operation
+from proxy.panel_calls import check_panel_call
+from proxy.panel_quoting import panel_quote
 from proxy.payments.api import Price
 from proxy.payments.prices import price_of
 from proxy.payments.rails import Rails
@@ -140,6 +142,10 @@ def _body(asked: Asked, model: Model, operation: Operation) -> bytes:
 
 async def _price(model: Model, call: Call, rails: Rails) -> Price:
     """As it would be priced. Raises Refusal: `context_length_exceeded`, or what a model cannot do."""
+    if model.panel is not None:
+        check_panel_call(call)
+        found = await panel_quote(model, call, model.candidates)
+        return await price_of(model, call, found, rails.settings, nano_per_btc=rails.nano_per_btc)
     if model.rates is None:
         raise Refusal(
             "model_not_available", f"The model '{model.name}' has no price and is not for sale.", param="model"

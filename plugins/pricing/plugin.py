@@ -8,6 +8,7 @@ from proxy.dialects.base import Call
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Response
 from proxy.operations import EMBEDDINGS
+from proxy.panel_quoting import panel_quote
 from proxy.plugin import Next, Plugin, PluginSettings, Stage
 from proxy.policy.rules import NO_RULES
 from proxy.pricing import tokens
@@ -35,6 +36,8 @@ class PricingPlugin(Plugin[PluginSettings]):
 
 async def _admitted(exchange: Exchange, model: Model, call: Call) -> Quote:
     """The quote over the candidates that can do what the call needs, may serve its caller, and have room for it."""
+    if model.panel is not None:
+        return await panel_quote(model, call, permitted(model.candidates, model, exchange.policy or NO_RULES))
     if model.rates is None:
         raise Refusal("model_not_available", f"The model '{model.name}' has no price and is not served.", param="model")
     candidates = permitted(capable(model, call), model, exchange.policy or NO_RULES)

@@ -68,7 +68,7 @@ def _listed(registration: Registration, generation: Generation) -> tuple[Model, 
     if registration.upstream is None:
         return None
     for model in generation.catalogue.values():
-        if model.lane:
+        if model.lane or model.panel is not None:
             continue
         for candidate in model.candidates:
             if (candidate.upstream, candidate.upstream_model) == (registration.upstream, registration.model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from proxy.cli.opening import DEFAULT_CONFIG, EXIT_FINDINGS, ConfigOption, JsonO
 from proxy.config.checked import checked
 from proxy.config.problems import ConfigProblems, Problem
 from proxy.config.schema import Generation
+from proxy.consensus.settings import AUTO
+from proxy.panels import model_name
 
 
 def check(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
@@ -33,6 +36,22 @@ def check(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> No
 
 
 def _summary(config: Path, generation: Generation) -> str:
+    return "\n".join([_whole(config, generation), *_panels(generation)])
+
+
+def _panels(generation: Generation) -> Iterator[str]:
+    """A line for panels: which modes can be run."""
+    consensus = generation.consensus
+    if consensus is None:
+        return
+    modes = {mode: model_name(consensus, mode) for mode in (*consensus.modes, *([AUTO] if consensus.auto else []))}
+    ready = [mode for mode, name in modes.items() if name in generation.models]
+    waiting = [mode for mode in modes if mode not in ready]
+    rest = f"; {', '.join(waiting)} wait for members" if waiting else ""
+    yield f"Panels: {', '.join(ready) or 'none'} can be run{rest}."
+
+
+def _whole(config: Path, generation: Generation) -> str:
     names = len(generation.models) + len(generation.unavailable_models)
     waiting = f"; {len(generation.unavailable)} upstreams wait for a key" if generation.unavailable else ""
     return (

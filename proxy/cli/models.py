@@ -13,6 +13,9 @@ from proxy.catalogue import Model, tiers_text
 from proxy.cli.opening import CLOCK, DEFAULT_CONFIG, EXIT_FINDINGS, ConfigOption, JsonOption, generation_of, print_json
 from proxy.cli.price_diff import DIFFERS, NOT_FOUND, SAME, Comparison, comparisons, kinds_text
 from proxy.config.schema import Generation
+from proxy.consensus.settings import Mode
+from proxy.panels import MILLI, members
+from proxy.pricing.money import usd_text
 from proxy.pricing.rates import Rates
 
 app = typer.Typer(
@@ -57,7 +60,7 @@ def models(context: typer.Context, config: ConfigOption = DEFAULT_CONFIG, json: 
         table.add_row(
             row["model"],
             _served_by(row),
-            row["price"]["input"],
+            f"{row['price']['run']}/run" if row["members"] else row["price"]["input"],
             row["price"].get("cached_input", ""),
             row["price"]["output"],
             f"{row['context'] // 1000}k",
@@ -65,7 +68,9 @@ def models(context: typer.Context, config: ConfigOption = DEFAULT_CONFIG, json: 
             "yes" if row["available"] else "no",
         )
     Console().print(table)
-    typer.echo("USD per million tokens. --json tells aliases, candidates, all rates and where they come from.")
+    typer.echo(
+        "USD per million tokens or per run. --json tells aliases, candidates, all rates and where they come from."
+    )
     for name, remedy in sorted(generation.unavailable.items()):
         typer.echo(f"{name} is not available: {remedy}")
 
@@ -106,7 +111,9 @@ def _print_comparisons(found: list[Comparison]) -> None:
 
 
 def _served_by(row: dict[str, Any]) -> str:
-    """A lane's members, anybody else's upstreams."""
+    """A lane's and a panel's members, anybody else's upstreams."""
+    if row["members"]:
+        return ", ".join(dict.fromkeys(row["members"]))
     key = "serves" if row["lane"] else "upstream"
     return ", ".join(dict.fromkeys(candidate[key] for candidate in row["candidates"]))
 
@@ -146,7 +153,8 @@ def _row(generation: Generation, model: Model, aliases: list[str]) -> dict[str, 
         "sticky": model.sticky,
         "hedge": model.hedge,
         "wallet": model.wallet.value,
-        "price": _price(model.rates),
+        "members": [] if model.panel is None else members(model.panel),
+        "price": _price(model.rates) if model.panel is None else _run_price(model.panel),
         "price_source": _source(model.rates),
         "context": model.context_tokens,
         "output_default": model.output_tokens_default,
@@ -166,6 +174,19 @@ def _price(rates: Rates | None) -> dict[str, Any]:
     if rates.bands:
         price["bands"] = [{"above": band.above_input_tokens, **kinds_text(band.rates)} for band in rates.bands]
     return price
+
+
+def _run_price(mode: Mode) -> dict[str, Any]:
+    """Of a panel: dollars and credits for a run, and the longest question that they are good for."""
+    whole, milli = divmod(mode.price.credits_milli, MILLI)
+    return {
+        "input": "",
+        "output": "",
+        "run": usd_text(mode.price.usd),
+        "credits": f"{whole}.{milli:03}",
+        "input_tokens_max": mode.input_tokens_max,
+        "budget": usd_text(mode.budget),
+    }
 
 
 def _source(rates: Rates | None) -> str:

@@ -41,13 +41,13 @@ class Comparison:
 
 
 def comparisons(generation: Generation, at_ms: int) -> Iterator[Comparison]:
-    """Every candidate at a provider: lanes are their members', partners publish nothing, the built-in demo is free.
+    """Every candidate at a provider: lanes and panels are their members', partners publish nothing, the demo is free.
 
     Compared is the list cost, so that a price that callers are charged beside it may be what it likes.
     """
     seen: set[str] = set()
     for model in generation.catalogue.values():
-        if model.lane or model.name in seen:
+        if model.lane or model.panel is not None or model.name in seen:
             continue
         seen.add(model.name)
         for candidate in model.candidates:

@@ -17,6 +17,7 @@ from proxy.endpoints.access import is_callable, keyholder, listed_models
 from proxy.endpoints.bridge import EXCHANGE
 from proxy.errors import Refusal
 from proxy.exchange import Exchange
+from proxy.panels import members, run_price
 
 
 def application(title: str, routers: Iterable[APIRouter]) -> FastAPI:
@@ -102,7 +103,8 @@ def router(ready: Callable[[], bool], own_models: Callable[[str], dict[str, Mode
 
 
 def _entry(name: str, model: Model, owner: str) -> dict[str, Any]:
-    """One model in OpenAI's shape, with what else a tool may want to know; `dimensions` for embeddings only."""
+    """One model in OpenAI's shape, with what else a tool may want to know; `dimensions` for embeddings,
+    the price of a run and who answers for panels only."""
     entry: dict[str, Any] = {
         "id": name,
         "object": "model",
@@ -112,6 +114,8 @@ def _entry(name: str, model: Model, owner: str) -> dict[str, Any]:
         "tags": list(model.tags),
         "display_name": model.display_name or name,
     }
+    if model.panel is not None:
+        entry |= {"price_per_run": run_price(model.panel), "members": members(model.panel)}
     if model.dimensions is not None:
         entry["dimensions"] = model.dimensions
     return entry

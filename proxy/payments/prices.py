@@ -7,6 +7,7 @@ from typing import Final
 
 from proxy.admission import Candidates
 from proxy.catalogue import Model
+from proxy.consensus.settings import Mode
 from proxy.dialects.base import Call
 from proxy.errors import Refusal
 from proxy.ledger.payment_api import Unit
@@ -15,7 +16,7 @@ from proxy.payments.api import Price
 from proxy.payments.balance.charge import amount_of
 from proxy.payments.settings import Payments
 from proxy.pricing import tokens
-from proxy.pricing.money import Nano
+from proxy.pricing.money import ZERO, Nano
 from proxy.pricing.quote import Quote
 from proxy.pricing.rates import Rates
 from proxy.quoting import encoding_of, image_bound
@@ -29,7 +30,8 @@ _DIGEST_CHARS: Final = 16
 
 
 async def price_of(model: Model, call: Call, quote: Quote, settings: Payments, *, nano_per_btc: int | None) -> Price:
-    """The most that the request may cost: its counted input and its whole output limit, at the alias's dearest rates.
+    """The most that the request may cost: its counted input and its whole output limit, at the alias's dearest rates;
+    of a panel the price of a run.
 
     Raises Refusal `unbounded_cost` for what nobody can bound, `model_not_available` for a model without a price.
     """
@@ -39,6 +41,8 @@ async def price_of(model: Model, call: Call, quote: Quote, settings: Payments, *
             f"This request uses {quote.unbounded_reason}. Its cost cannot be told before it is served, so that nobody "
             "can pay for it in advance. Leave it out.",
         )
+    if model.panel is not None:
+        return await _of_panel(model, model.panel, call, quote, settings, nano_per_btc=nano_per_btc)
     rates = model.rates
     if rates is None:
         raise Refusal(
@@ -62,6 +66,27 @@ async def price_of(model: Model, call: Call, quote: Quote, settings: Payments, *
         rates_digest=_digest(rates, settings),
         nano_per_btc=nano_per_btc,
         credits_milli=None if settings.credit is None else -(-usd * 1000 // settings.credit),
+    )
+
+
+async def _of_panel(
+    model: Model, panel: Mode, call: Call, quote: Quote, settings: Payments, *, nano_per_btc: int | None
+) -> Price:
+    """The fixed price, with the surcharge where it is in dollars; nothing of it is input: a run that fails is free."""
+    input_tokens, input_chars = await _measured(model, call, quote)
+    price, usd = panel.price, surcharged(panel.price.usd, settings)
+    return Price(
+        usd=usd,
+        input_usd=ZERO,
+        msat=amount_of(usd, Unit.MSAT, nano_per_btc) if price.msat is None else price.msat,
+        input_tokens=input_tokens,
+        input_chars=input_chars,
+        input_items=0,
+        output_tokens=quote.output_tokens,
+        max_tokens=quote.output_tokens,
+        rates_digest=_digest_of(model.name, panel.name, price, str(settings.surcharge_percent), settings.surcharge),
+        nano_per_btc=nano_per_btc,
+        credits_milli=price.credits_milli,
     )
 
 
@@ -95,5 +120,8 @@ def _written_around(call: Call) -> int:
 def _digest(rates: Rates, settings: Payments) -> str:
     """Of all that the price depends on but amounts of tokens: where it is the same, more than was quoted is more."""
     bands = tuple((band.above_input_tokens, band.rates.by_kind) for band in rates.bands)
-    parts = (rates.by_kind, bands, str(settings.surcharge_percent), settings.surcharge)
+    return _digest_of(rates.by_kind, bands, str(settings.surcharge_percent), settings.surcharge)
+
+
+def _digest_of(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:_DIGEST_CHARS]

@@ -24,7 +24,7 @@ class ProviderNames:
         """By upstream (None: any) and its name."""
         for name, model in generation.catalogue.items():
             self._ours.setdefault(name.casefold(), set()).add(model.name)
-            for candidate in () if model.lane else model.candidates:
+            for candidate in () if model.lane or model.panel is not None else model.candidates:
                 for upstream in (candidate.upstream, None):
                     known = (upstream, candidate.upstream_model.casefold())
                     self._theirs.setdefault(known, set()).add(model.name)

@@ -16,7 +16,9 @@ from zoneinfo import ZoneInfo
 
 from proxy.catalogue import Model
 from proxy.client_addresses import Address, Network, networks, within
+from proxy.consensus.settings import Mode
 from proxy.errors import Refusal
+from proxy.panels import filled, shortage
 from proxy.paths import MODEL, TooDeep, foldings
 from proxy.policy.rules import Hours, Policy, Rules, ScopedRules, allows, denied_model, denies, matches
 
@@ -186,7 +188,8 @@ _networks: Callable[[tuple[str, ...]], tuple[Network, ...]] = lru_cache(maxsize=
 
 
 def denied_call(policy: Policy, model: Model, names: Collection[str], meant: Collection[str] = ()) -> Denial | None:
-    """The rule against this model under all the `names` it is known by; a lane needs a member that is left.
+    """The rule against this model under all the `names` it is known by; a lane needs a member that is left,
+    a panel so many that it can be run.
 
     `meant`: more names, for the lists of denied models alone.
     """
@@ -199,6 +202,8 @@ def denied_call(policy: Policy, model: Model, names: Collection[str], meant: Col
                 return _model_denied(scoped, f"models.deny {_named(rules.models_denied, name)}", model.name)
         if rules.models_allowed is not None and not any(allows(rules, name) for name in names):
             return _model_denied(scoped, "models.allow", model.name)
+    if model.panel is not None:
+        return _denied_seats(policy, model, model.panel)
     return _denied_members(policy, model) if model.lane else None
 
 
@@ -210,6 +215,19 @@ def _denied_members(policy: Policy, lane: Model) -> Denial | None:
         if found is None:
             return None
     return None if found is None else _model_denied(found, "models.deny", lane.name, "none of its members is left")
+
+
+def _denied_seats(policy: Policy, model: Model, panel: Mode) -> Denial | None:
+    """A panel with too few seats left cannot be run."""
+    first: ScopedRules | None = None
+    left: set[str] = set()
+    for candidate in model.candidates:
+        found = denied_model(policy, model.name, member=model.served_as(candidate))
+        if found is None:
+            left.add(candidate.model)
+        first = first or found
+    lacking = "" if first is None else shortage(filled(panel, left))
+    return None if first is None or not lacking else _model_denied(first, "models.deny", model.name, lacking)
 
 
 def _named(patterns: tuple[str, ...], name: str) -> str:
