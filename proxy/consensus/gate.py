@@ -1,0 +1,31 @@
+"""The last look at a final answer, without a call: does it say what the panel came to, and fit its schema."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from proxy.consensus.finals import Final
+from proxy.consensus.panel import Panel
+from proxy.consensus.typed import Kind, extracted, same
+
+PASSED = "passed"
+FAILED = "failed"
+REPLACED = "replaced"
+
+
+def passes(panel: Panel, final: Final) -> bool:
+    """Whether the final answer may stand: its result is that of the panel's majority, or of the answer that its judges
+    put first. Where there is neither, or it has no result to compare, it may."""
+    if not final.fits:
+        return False
+    if final.tool_calls:
+        return True
+    said = extracted(final.text) if final.draft is None else final.draft.reading.answer
+    if said.kind is Kind.OPEN:
+        return True
+    leader = panel.tally().leader
+    leading = [leader.answer] if leader is not None and leader.share > Fraction(1, 2) else []
+    if panel.ballots:
+        leading.append(panel.ranked()[0].reading.answer)
+    comparable = [answer for answer in leading if answer.kind is not Kind.OPEN]
+    return not comparable or any(same(said, answer) for answer in comparable)

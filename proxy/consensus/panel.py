@@ -1,0 +1,200 @@
+"""What a panel has come to so far: its drafts, what they say, who thinks what of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from proxy.consensus import agreement, ballots, claims, injection
+from proxy.consensus.agreement import Position, Round, Tally, Vote
+from proxy.consensus.ballots import Ballot, Standing
+from proxy.consensus.claims import Claim
+from proxy.consensus.injection import Flags
+from proxy.consensus.quality import Judged, judged
+from proxy.consensus.reading import Reading
+from proxy.consensus.settings import Consensus, Seat
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """One member's answer."""
+
+    seat: Seat
+    label: str
+    reading: Reading
+    flags: Flags
+    finish_reason: str = "stop"
+    output_tokens: int = 0
+    partial: bool = False
+    """Its call broke: this is what had come."""
+    stranger: bool = False
+    """In another language than the question, and than other members."""
+    value: Any = None
+    """The object that a response_format asked for; None where it is invalid or none was asked for."""
+    invalid: str = ""
+    """What is wrong with that object: such a draft does not vote."""
+
+    @property
+    def text(self) -> str:
+        """As others read it."""
+        return self.reading.text
+
+    @property
+    def whole(self) -> bool:
+        """Fit to be sent to the caller as it is."""
+        return not self.partial and self.finish_reason == "stop" and not self.invalid
+
+    @property
+    def votes(self) -> bool:
+        """Its final answer counts."""
+        return self.reading.usable and not self.partial and not self.invalid
+
+
+@dataclass(slots=True, eq=False)
+class Panel:
+    """Drafts by seat, in the order of the seats, and what was found out about them."""
+
+    consensus: Consensus
+    domain: str
+    drafts: dict[str, Draft] = field(default_factory=dict)
+    origins: dict[str, Draft] = field(default_factory=dict)
+    """First drafts of seats that have revised theirs."""
+    ballots: tuple[Ballot, ...] = ()
+    shares: dict[str, Judged] = field(default_factory=dict)
+    """Seat -> what the judges say of its draft, where they judged it."""
+    claims: tuple[Claim, ...] = ()
+    history: list[Round] = field(default_factory=list)
+    agreed_by: str | None = None
+    """Why no further round is needed; None: it disagrees still."""
+    quorum_seconds: float | None = None
+
+    @property
+    def seats(self) -> list[Seat]:
+        """Those with a draft."""
+        return [draft.seat for draft in self.drafts.values()]
+
+    @property
+    def families(self) -> dict[str, str]:
+        """Seat -> family."""
+        return {name: draft.seat.family for name, draft in self.drafts.items()}
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """Seat -> what its draft says."""
+        return {name: draft.text for name, draft in self.drafts.items()}
+
+    def shown_claims(self) -> dict[str, tuple[str, ...]]:
+        """Seat -> the claims that others are asked about."""
+        limit = self.consensus.rules.claims_max
+        return {name: draft.reading.claims[:limit] for name, draft in self.drafts.items()}
+
+    def excluded(self) -> frozenset[str]:
+        """Seats without influence on ballots: their drafts speak to the judges."""
+        return injection.excluded({name: draft.flags for name, draft in self.drafts.items()}, self.families)
+
+    def tally(self) -> Tally:
+        """Final answers, counted by family."""
+        votes = [
+            Vote(name, draft.seat.family, draft.reading.answer, draft.seat.weight)
+            for name, draft in self.drafts.items()
+            if draft.votes
+        ]
+        return agreement.tally(votes, self.consensus.rules)
+
+    def standings(self) -> tuple[Standing, ...]:
+        """Drafts by their ballots, the best first; empty where nobody judged."""
+        if not self.ballots:
+            return ()
+        weights = {name: draft.seat.weight for name, draft in self.drafts.items()}
+        return ballots.standings(
+            self.ballots, self.texts, weights=weights, families=self.families, without=self.excluded()
+        )
+
+    def ranked(self) -> list[Draft]:
+        """All drafts, the best first: by ballots, or where nobody judged by how many say the same; what is whole and
+        says nothing to judges before what is not. Never by length."""
+        tally = self.tally()
+        support = {seat: position.share for position in tally.positions for seat in position.seats}
+        order = [standing.seat for standing in self.standings()]
+        order = order or sorted(self.drafts, key=lambda name: -support.get(name, 0))
+        place = {name: index for index, name in enumerate(order)}
+        aside = self.excluded()
+        return sorted(
+            self.drafts.values(),
+            key=lambda draft: (
+                draft.seat.name in aside or not draft.votes or not draft.whole or draft.stranger,
+                place.get(draft.seat.name, len(place)),
+            ),
+        )
+
+    def lead_of(self, position: Position) -> Draft | None:
+        """The best draft of those that say this, of those fit to be sent as they are."""
+        aside = self.excluded()
+        for draft in self.ranked():
+            fit = draft.whole and not draft.stranger and draft.seat.name not in aside
+            if fit and draft.seat.name in position.seats:
+                return draft
+        return None
+
+    def recount(self) -> None:
+        """Merge the claims of all drafts anew, with what texts and ballots say of them."""
+        shown = self.shown_claims()
+        merged = claims.merged(shown, self.families)
+        merged = claims.compared(merged, self.texts, self.families)
+        aside = self.excluded()
+        marks = [mark for ballot in self.ballots if ballot.judge not in aside for mark in ballot.marks]
+        self.claims = claims.marked(merged, shown, marks, self.families)
+
+    def judge(self, found: Sequence[Ballot]) -> None:
+        """Take over the ballots of an evaluation of the present drafts."""
+        self.ballots = tuple(found)
+        self.shares = {}
+        for name in self.drafts:
+            said = self.judged(name)
+            if said is not None:
+                self.shares[name] = said
+        self.recount()
+
+    def judged(self, seat: str, *, synthesiser: Seat | None = None) -> Judged | None:
+        """What the judges say of one draft; with a `synthesiser`, without those of its vendor where others remain."""
+        aside = self.excluded()
+        vendors = {name: draft.seat.vendor for name, draft in self.drafts.items()}
+        return judged(
+            [ballot for ballot in self.ballots if ballot.judge not in aside],
+            seat,
+            self.domain,
+            self.consensus.weights,
+            vendors=vendors,
+            synthesiser_vendor=None if synthesiser is None else synthesiser.vendor,
+        )
+
+    def replaced(self, revised: Draft) -> None:
+        """A seat's draft becomes its revised one; the first one is kept."""
+        name = revised.seat.name
+        self.origins.setdefault(name, self.drafts[name])
+        self.drafts[name] = revised
+
+    def round(self) -> Round:
+        """How things stand, for comparing them with the next round."""
+        standings = self.standings()
+        leader = standings[0].seat if standings else None
+        share = self.shares.get(leader) if leader is not None else None
+        return Round(
+            tally=self.tally(),
+            contested_share=claims.contested_share(self.claims),
+            leader=leader,
+            unanimous=leader is not None and ballots.unanimous_leader(self.ballots, self.excluded()) == leader,
+            answers=self.texts,
+            score=0.0 if share is None else share.share,
+            judged=bool(self.ballots),
+        )
+
+    def agreement(self) -> float:
+        """0 to 1."""
+        return agreement.agreement_share(self.tally(), self.claims)
+
+
+def reseated(draft: Draft, seat: Seat) -> Draft:
+    """The same answer, of the seat of another mode."""
+    return replace(draft, seat=seat)
