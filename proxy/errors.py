@@ -67,6 +67,7 @@ CODES: Final[dict[str, ErrorCode]] = {
     "payload_too_large": ErrorCode(413, _INVALID),
     "unsupported_media_type": ErrorCode(415, _INVALID),
     "misdirected_request": ErrorCode(421, _INVALID),
+    "idempotency_mismatch": ErrorCode(422, _INVALID),
     "rate_limited": ErrorCode(429, "rate_limit_error"),
     "too_many_streams": ErrorCode(429, "rate_limit_error"),
     "headers_too_large": ErrorCode(431, _INVALID),

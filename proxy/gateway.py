@@ -22,6 +22,7 @@ from proxy.endpoints import admin, bridge, credit, public
 from proxy.endpoints.browsers import refuse_pages
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Finish, ListenerKind, Response
+from proxy.idempotency.service import Once
 from proxy.inward import Inward
 from proxy.kept_secrets import SecretUnreadable
 from proxy.keys import KeyStore
@@ -71,6 +72,7 @@ class Services:
     generation: Generation
     inward: Inward
     webhooks: Webhooks
+    once: Once
     rails: Rails | None = None
 
 
@@ -125,6 +127,7 @@ class Gateway:
         self.services = Services(
             self.clock, self.log, self.metrics, self.ledger, self.keys, Counters(self.clock), self.client,
             self.states, self.byo, generation, self.inward, Webhooks(generation.state, self.clock, self.log),
+            Once(generation.state, self.clock, self.log),
             self._rails(generation),
         )  # fmt: skip
         if self.services.rails is not None:

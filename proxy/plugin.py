@@ -82,6 +82,11 @@ class Services(Protocol):
         ...
 
     @property
+    def once(self) -> Any:
+        """`proxy.idempotency.service.Once`: answers that are given again under the same Idempotency-Key."""
+        ...
+
+    @property
     def rails(self) -> Any:
         """`proxy.payments.rails.Rails`; None where nobody is asked to pay."""
         ...

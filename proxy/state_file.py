@@ -68,6 +68,17 @@ class StateFile:
         """
         return await self._run(lambda: self._transaction(work))
 
+    async def overwrite(self) -> bool:
+        """Empty the log, in which what was deleted still stands; False where another process reads just now.
+
+        Raises sqlite3.Error.
+        """
+
+        def work(connection: sqlite3.Connection) -> bool:
+            return bool(connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
+
+        return await self._run(lambda: work(self._connection))
+
     def dead(self, boots: Iterable[str]) -> list[str]:
         """Those of other processes that live no more."""
         return [boot for boot in boots if boot != self.boot and not is_alive(self.path, boot)]
