@@ -55,8 +55,8 @@ class Caller:
     ) -> LiveCall:
         """Begin the call. Raises CallFailed where the budget has no room for it (`final`: the reserve is room, too).
 
-        Its task fails with `timeout` at `ends_at`, after `Deadlines.idle` of silence between two words, and where it has not
-        said its first one by `first_by`.
+        Its task fails with `timeout` at `ends_at`, after `Deadlines.idle` of silence between two words, and where it
+        has not said its first one by `first_by`.
         """
         ticket = self.budget.take(spec, final=final)
         call = LiveCall(spec, self.now())
