@@ -40,8 +40,8 @@ class RunStream:
 
     async def aclose(self) -> None:
         """See ByteStream."""
-        task = self._task
-        if task is None or task is asyncio.current_task():
+        task, self._task = self._task, None
+        if task is None:
             return
         task.cancel()
         await asyncio.wait({task})
@@ -54,6 +54,7 @@ class RunStream:
             yield self._wire.opening()
             while (piece := await self._queue.get()) is not None:
                 yield piece
+            self._task = None
             await task  # A fault of ours is raised here, and cuts the answer.
         finally:
             if not task.done():

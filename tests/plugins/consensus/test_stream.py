@@ -215,4 +215,5 @@ async def test_a_fault_of_ours_cuts_the_answer() -> None:
     with pytest.raises(ZeroDivisionError):
         await under.sent()
     under.run.close(Finish.FAILED)
-    assert under.exchange.charge == ZERO
+    await under.stream.aclose()
+    assert (under.exchange.charge, under.log.names()) == (ZERO, [])
