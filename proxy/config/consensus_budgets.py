@@ -47,4 +47,4 @@ def _call(model: Model, input_bytes: int, output_tokens: int) -> Nano:
     """At the dearest of the model's candidates. A token is at least a byte."""
     tokens = input_bytes + FRAME_BYTES + REQUEST_TOKENS + MESSAGES * PART_TOKENS
     rates = [model.list_rates(candidate) for candidate in model.candidates]
-    return max((one.bound(tokens, output_tokens) for one in rates if one is not None), default=ZERO)
+    return max((one.bound(tokens, output_tokens, cache_write=True) for one in rates if one is not None), default=ZERO)
