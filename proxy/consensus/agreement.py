@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from hashlib import sha256
+from typing import Final
 
 from proxy.consensus.api import Dissent
-from proxy.consensus.claims import Claim
+from proxy.consensus.claims import Claim, contested, contested_share
+from proxy.consensus.normal import bounded, words
 from proxy.consensus.settings import Rules
-from proxy.consensus.typed import Typed
+from proxy.consensus.typed import Kind, Typed, grouped, same
+
+FAMILIES_SMALL_MAX: Final = 4
+"""So many families need `Rules.plurality_small`, more of them `plurality_large`."""
+DISSENT_MAX: Final = 8
+POSITION_CHARS_MAX: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +62,19 @@ class Tally:
 
 
 def tally(votes: Sequence[Vote], rules: Rules) -> Tally:
-    """Count them."""
-    raise NotImplementedError
+    """Count them. A family has one voice, of the mean weight of its seats, shared by those of them that vote."""
+    seats_of = Counter(vote.family for vote in votes)
+    voice = {vote: vote.weight / seats_of[vote.family] for vote in votes}
+    total = sum((voice[vote] for vote in votes), Fraction(0))
+    positions = [
+        _position([votes[index] for index in group], voice, total)
+        for group in grouped([vote.answer for vote in votes])
+        if total
+    ]
+    positions.sort(key=lambda position: (-position.share, _neutral(position.answer)))
+    needed = rules.plurality_small if len(seats_of) <= FAMILIES_SMALL_MAX else rules.plurality_large
+    agreed = bool(positions) and positions[0].share >= needed and len(positions[0].families) > 1
+    return Tally(tuple(positions), len(seats_of), agreed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,24 +100,66 @@ def converged(now: Round, before: Round | None, rules: Rules, *, reevaluate: boo
 
     `unanimous_leader` counts where the mode does not judge again (`reevaluate` False).
     """
-    raise NotImplementedError
+    if now.tally.agreed:
+        return "typed_agreement"
+    if now.leader is None or not now.judged:
+        return None
+    if not reevaluate and now.unanimous:
+        return "unanimous_leader"
+    if before is not None and before.judged and before.leader == now.leader:
+        return "stable_leader" if now.contested_share <= rules.contested_share_max else None
+    return None
 
 
 def stalled(now: Round, before: Round, rules: Rules) -> bool:
-    """The round changed too few answers, or gained too little."""
-    raise NotImplementedError
+    """The round changed too few answers, or (where both were judged) gained too little."""
+    seats = now.answers.keys() & before.answers.keys()
+    changed = sum(words(now.answers[seat]) != words(before.answers[seat]) for seat in seats)
+    if seats and Fraction(changed, len(seats)) < rules.stall_change_min:
+        return True
+    return now.judged and before.judged and now.score - before.score < float(rules.stall_gain_min)
 
 
 def effective_votes(count: int, correlation: Fraction) -> float:
     """n / (1 + (n - 1) * correlation): what n votes with correlated errors are worth."""
-    raise NotImplementedError
+    return float(count / (1 + (count - 1) * correlation)) if count > 0 else 0.0
 
 
 def agreement_share(tally: Tally, claims: Sequence[Claim]) -> float:
-    """0 to 1: the leading position's share where typed answers lead, otherwise the share of claims not contested."""
-    raise NotImplementedError
+    """0 to 1: the leading position's share where at least half of the families' weight has typed answers, otherwise
+    the share of claims that nobody contests."""
+    if tally.leader is not None and sum((each.share for each in tally.positions), Fraction(0)) * 2 >= 1:
+        return float(tally.leader.share)
+    return float(1 - contested_share(claims))
 
 
 def dissent(tally: Tally, claims: Sequence[Claim], final: Typed | None = None) -> tuple[Dissent, ...]:
-    """Positions other than `final`'s (default: the leader's), then contested claims; families counted, texts bounded."""
-    raise NotImplementedError
+    """Positions other than `final`'s (default: the leader's), then contested claims with what is said against them;
+    families counted, texts bounded."""
+    taken = final or (tally.leader.answer if tally.leader else None)
+    positions = [
+        Dissent(bounded(position.answer.shown, POSITION_CHARS_MAX), len(position.families))
+        for position in tally.positions
+        if taken is None or taken.kind is Kind.OPEN or not same(position.answer, taken)
+    ]
+    against = [
+        Dissent(bounded(_objection(claim), POSITION_CHARS_MAX), max(1, len(claim.contradicted)))
+        for claim in contested(claims)
+    ]
+    return tuple((positions + against)[:DISSENT_MAX])
+
+
+def _position(votes: Sequence[Vote], voice: Mapping[Vote, Fraction], total: Fraction) -> Position:
+    share = sum((voice[vote] for vote in votes), Fraction(0)) / total
+    return Position(
+        votes[0].answer, tuple(vote.seat for vote in votes), frozenset(vote.family for vote in votes), share
+    )
+
+
+def _objection(claim: Claim) -> str:
+    against = next(iter(claim.corrections or claim.reasons), "")
+    return f"Contested: {claim.text}" + (f" ({against})" if against else "")
+
+
+def _neutral(answer: Typed) -> bytes:
+    return sha256(f"{answer.kind.value}\n{answer.value}\n{answer.unit}".encode("utf-8", "replace")).digest()

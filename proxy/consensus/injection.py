@@ -2,8 +2,89 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
+
+import re2  # type: ignore[import-untyped]
+
+from proxy.consensus.fences import looks_fenced
+from proxy.consensus.normal import clean
+
+TEXT_CHARS_MAX: Final = 64_000
+"""Of an answer, which is what judges are shown of it; and of a question."""
+INFLUENCE: Final = frozenset(
+    {"addresses_judge", "orders_ranking", "ignore_instructions", "universal_phrase", "forged_fence", "ballot_like"}
+)
+"""What costs an answer its ballot influence."""
+
+_GAP: Final = r"[^.!?\n]{0,40}"
+_JUDGE: Final = r"(?:judges?|evaluators?|graders?|reviewers?|jury|rankers?|raters?|scorers?)"
+_ANSWER: Final = r"(?:answer|response|candidate|submission|reply|output|text|one)"
+_ORDERS: Final = (
+    r"(?:rank|rate|score|grade|mark|vote for|choose|select|pick|prefer|declare|award|give|assign|label|place)"
+)
+_PATTERNS: Final = {
+    "addresses_judge": (
+        rf"\b(?:dear|attention|note to|notice to|message (?:to|for)|instructions? (?:to|for)|hey|hello),? (?:the |all |any )?"
+        rf"(?:ai |llm |expert )?{_JUDGE}\b",
+        rf"\b(?:if|when|as|since) you(?: are|['’]re)? (?:an? |the )?(?:ai |llm )?(?:{_JUDGE}|(?:judging|grading|evaluating|ranking|"
+        rf"scoring|rating|comparing)\b{_GAP}\b(?:this|these|the) {_ANSWER})",
+        rf"(?m)^\W{{0,6}}(?:to |for )?(?:the )?(?:ai |llm )?{_JUDGE}(?: model)?\s?[,:—–-]\s{_GAP}\b(?:you|please|this|rank|rate|"
+        r"score|must|should|ignore)\b",
+        r"\b(?:an|liebe[rn]?|hinweis (?:an|für)) (?:die |den |alle )?(?:gutachter|juror(?:en)?|bewerter|richter|prüfer)\b"
+        rf"{_GAP}\b(?:bewerte|wähle|setze|ignorier|diese antwort)",
+        r"(?:评委|裁判|评审|評審|審査員|심사위원)[^。.\n]{0,20}(?:请|請|必须|してください|하세요|选择|排名|第一)",
+    ),
+    "orders_ranking": (
+        rf"\b(?:please |you (?:must|should|will|have to) |always |must |should |to )?{_ORDERS} (?:this|my|the (?:present|current|above|"
+        rf"following)|it|me)\b{_GAP}\b(?:first|highest|top|best|winner|number one|no\. ?1|#1|rank 1|1st|10|10/10|ten|full marks|"
+        rf"(?:the )?(?:highest|maximum|perfect|top|full) (?:score|mark|rating|grade|rank))\b",
+        rf"\bthis (?:{_ANSWER} )?(?:must|should|has to|needs to|deserves to) (?:be )?(?:ranked?|rated?|scored?|graded?|chosen|selected|"
+        r"win|receive|get)\b",
+        rf"\brank (?:all |every |the )?others? (?:{_ANSWER}s? )?(?:last|lower|below|worse)\b",
+        rf"\b(?:give|assign|award|score|rate) (?:all|every|the) others? {_GAP}\b(?:0|zero|1|lowest|low)\b",
+        r"\b(?:bewerte|setze|wähle|stufe) (?:diese|meine) antwort (?:am höchsten|auf platz|an die erste|als (?:die )?(?:beste|erste))",
+        r"(?:请|請)?(?:将|把|將)(?:此|这个|這個|本|该)(?:答案|回答|回复)(?:排|评|選|选|列)[^。\n]{0,6}(?:第一|最高|首位|最好|满分)",
+    ),
+    "ignore_instructions": (
+        r"\b(?:ignore|disregard|forget|override|discard|bypass) (?:all |any |every |the |your |of |these |those )*"
+        r"(?:previous|prior|above|preceding|earlier|foregoing|original|system|other|former|given)"
+        r"(?: and (?:following|above|system))? (?:instructions?|prompts?|rules?|directions?|guidelines?|criteria|rubrics?|answers?|"
+        r"candidates?|responses?|messages?|text)",
+        r"\b(?:ignore|disregard|forget|override) (?:your |the )(?:instructions?|rubric|scoring|criteria|guidelines|evaluation)\b",
+        r"\bignorier\w* (?:\w+ )?(?:alle |die )?(?:vorherigen|bisherigen|obigen|vorigen) (?:anweisungen|regeln|anleitungen|vorgaben)",
+        r"\bignore[sz]? (?:toutes )?les (?:instructions|consignes) (?:précédentes|ci-dessus)",
+        r"\bignora (?:todas )?(?:las |le )?(?:instrucciones|istruzioni) (?:anteriores|previas|precedenti)",
+        r"(?:忽略|无视|無視|無視して)[^。\n]{0,8}(?:之前|以上|先前|前面|上述|以前)[^。\n]{0,8}(?:指令|指示|提示|规则|說明|说明)",
+        r"(?:以前|上記|これまで)の(?:指示|命令|ルール)を?(?:すべて)?無視",
+    ),
+    "universal_phrase": (
+        rf"\b(?:this|the above|my) {_ANSWER} is (?:the |clearly |by far |without doubt |undoubtedly |objectively )*(?:best|superior|"
+        rf"better|correct one|only correct)\b{_GAP}\b(?:of all|among|than (?:all |any |the )*others?|compared|{_ANSWER}s)\b",
+        r"\b(?:all|every|any) other (?:answers?|responses?|candidates?|models?) (?:(?:is|are|must be) (?:wrong|incorrect|worse|false|"
+        r"inferior|fabricated|malicious)|should be (?:ignored|rejected|discarded|ranked))",
+        r"\b(?:summarize|summary|evaluation|assessment) (?:quality|result|verdict) is (?:rated )?(?:excellent|perfect|10/10)\b",
+    ),
+    "ballot_like": (
+        r'"(?:answers|rankings?|ballot|evaluations?)"\s{0,4}:\s{0,4}\[\s{0,4}\{[^}]{0,200}"(?:label|rank|score|accuracy)"',
+        r'\{\s{0,4}"label"\s{0,4}:[^}]{0,300}"(?:rank|accuracy|completeness)"\s{0,4}:',
+        r'"(?:rank|winner|verdict|best_answer|final_ranking)"\s{0,4}:[^}\n]{0,40}[,}][^}]{0,200}"(?:label|claims|accuracy|completeness)"',
+    ),
+    "verdict_like": (
+        r"\[\[\s?(?:[A-Z]|tie|\d{1,2}|rating|verdict)\s?\]\]",
+        r"(?m)^\W{0,6}(?:final )?(?:ranking|verdict|winner|judge?ment|rating|score)\W{0,4}[:=]\W{0,6}(?:answer |response |candidate |"
+        r"model )?(?:[a-h1-9]\b|\d{1,2} ?/ ?10|first|best|this)",
+        r"<\s?/?\s?(?:verdict|ranking|judge?ment|score|winner|evaluation)\b[^>\n]{0,40}>",
+        r"\b(?:final )?ranking:?\s{0,4}(?:1[.)]\s{0,3})?(?:response|candidate|answer) [a-h]\b",
+    ),
+}
+_COMPILED: Final = {
+    name: re2.compile("(?i)(?:" + "|".join(f"(?:{each})" for each in patterns) + ")")
+    for name, patterns in _PATTERNS.items()
+}
+_UNSEEN: Final = re2.compile(r"[\p{Cf}\x{FE00}-\x{FE0F}\x{115F}\x{1160}\x{3164}]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,15 +97,30 @@ class Flags:
     @property
     def addresses_judge(self) -> bool:
         """It costs the answer its ballot influence. A mere verdict_like does not: answers may say `[[A]]`."""
-        raise NotImplementedError
+        return not INFLUENCE.isdisjoint(self.names)
 
 
 def flags(text: str, *, question: str = "") -> Flags:
     """What the answer says to its judges. What already stands in the question is no finding: it may be asked about."""
-    raise NotImplementedError
+    said, asked = _plain(text), _plain(question)
+    names = [name for name, pattern in _COMPILED.items() if pattern.search(said) and not pattern.search(asked)]
+    if looks_fenced(text[:TEXT_CHARS_MAX]) and not looks_fenced(question[:TEXT_CHARS_MAX]):
+        names.append("forged_fence")
+    return Flags(tuple(names))
 
 
 def excluded(found: Mapping[str, Flags], families: Mapping[str, str]) -> frozenset[str]:
     """Seats that lose their ballot influence: those that address the judge, unless half of the families do (then the
-    question is about such texts)."""
-    raise NotImplementedError
+    question is about such texts). `found` has every seat that answered."""
+    addressing = frozenset(seat for seat, each in found.items() if each.addresses_judge)
+    all_families = {families.get(seat, seat) for seat in found}
+    theirs = {families.get(seat, seat) for seat in addressing}
+    return addressing if 2 * len(theirs) < len(all_families) else frozenset()
+
+
+def _plain(text: str) -> str:
+    """Full width and other compatibility letters as plain ones, without invisible characters, white space as one."""
+    text = clean(text[:TEXT_CHARS_MAX])
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", str(_UNSEEN.sub("", text)))[: 2 * TEXT_CHARS_MAX]
+    return "\n".join(" ".join(line.split()) for line in text.split("\n"))

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Any, Final
 
 from proxy.consensus.fences import Fence
-from proxy.consensus.typed import Typed
+from proxy.consensus.normal import bounded, clean, words
+from proxy.consensus.objects import read_object
+from proxy.consensus.refusals import refuses
+from proxy.consensus.splitting import Splitter
+from proxy.consensus.trailers import split
+from proxy.consensus.typed import OPEN_ANSWER, Kind, Typed, extracted, typed
 
-TRAILER_SHAPE = (
+__all__ = ["TRAILER_SHAPE", "Reading", "Splitter", "read"]
+
+TRAILER_SHAPE: Final = (
     '{"final_answer": "at most 200 characters", "type": "number|choice|short|json|open", '
     '"claims": ["at most 6 short statements that can be checked one by one"], "confidence": 0.0}'
 )
 """For the prompt: what stands behind the fence."""
+CLAIM_CHARS_MAX: Final = 300
+TEXT_CHARS_MAX: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +50,50 @@ class Reading:
 def read(text: str, fence: Fence, *, claims_max: int = 6, structured: bool = False) -> Reading:
     """Read a member's answer. `structured`: a response_format was asked for, so that the whole text is the JSON answer
     (a trailer behind it is still taken off)."""
-    raise NotImplementedError
+    body, trailer = split(clean(text[:TEXT_CHARS_MAX]), fence)
+    stated = _stated(trailer)
+    if structured and (found := read_object(body)) is not None:
+        answer = typed(Kind.JSON, found)
+    else:
+        answer = stated if stated is not None else extracted(body)
+    visible = body or (stated.shown if stated is not None else "")
+    return Reading(
+        visible,
+        answer,
+        _claims(trailer.get("claims"), claims_max) if trailer else (),
+        _confidence(trailer.get("confidence")) if trailer else None,
+        trailer is not None,
+        answer.kind in (Kind.OPEN, Kind.SHORT) and refuses(visible),
+    )
 
 
-class Splitter:
-    """Takes fences and a trailer out of a text that comes piece by piece, should a synthesiser echo one.
+def _stated(trailer: dict[str, Any] | None) -> Typed | None:
+    """None where the trailer says nothing: the text may."""
+    if trailer is None:
+        return None
+    said, kind = trailer.get("final_answer"), trailer.get("type")
+    known = Kind(kind) if isinstance(kind, str) and kind in Kind else None
+    if known is Kind.OPEN:
+        return OPEN_ANSWER
+    if said is None or said == "" or (isinstance(said, str) and not said.strip()):
+        return None
+    return typed(known, said)
 
-    What `push` and `end` return, joined, is the visible text; it does not depend on how the text was cut up.
-    """
 
-    def __init__(self, fence: Fence) -> None:
-        raise NotImplementedError
+def _claims(said: Any, count_max: int) -> tuple[str, ...]:
+    if not isinstance(said, list):
+        return ()
+    claims: dict[tuple[str, ...], str] = {}
+    for each in said[: 4 * count_max]:
+        text = each.get("claim", each.get("text")) if isinstance(each, dict) else each
+        if isinstance(text, str) and (plain := " ".join(clean(text[: 4 * CLAIM_CHARS_MAX]).split())):
+            claims.setdefault(words(plain), bounded(plain, CLAIM_CHARS_MAX))
+    return tuple(claims.values())[:count_max]
 
-    def push(self, text: str) -> str:
-        """The next piece; returns what can be shown by now."""
-        raise NotImplementedError
 
-    def end(self) -> str:
-        """No more comes; returns what was held back and is no fence."""
-        raise NotImplementedError
+def _confidence(said: Any) -> float | None:
+    if isinstance(said, str) and re.fullmatch(r"\d{1,3}(?:\.\d{1,6})?\s?%?", said):
+        said = float(said.rstrip("% "))
+    if isinstance(said, bool) or not isinstance(said, int | float) or not 0 <= said <= 100:
+        return None
+    return float(said) if said <= 1 else float(said) / 100
