@@ -74,6 +74,7 @@ class Runner:
         self._running: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._unwanted: set[tuple[str, int]] = set()
         self._woken = asyncio.Event()
+        self._telling = asyncio.Lock()
         self._tidy_at = 0.0
         self._draining = False
 
@@ -165,8 +166,9 @@ class Runner:
 
     async def _tell(self) -> None:
         """Tell the owners of batches that have ended, once each however often the process dies."""
-        for batch_id, owner, url in await self._file.read(store.untold):
-            await self._tell_of(batch_id, owner, url)
+        async with self._telling:
+            for batch_id, owner, url in await self._file.read(store.untold):
+                await self._tell_of(batch_id, owner, url)
 
     async def _tell_of(self, batch_id: str, owner: str, url: str | None) -> None:
         report = await self._file.read(lambda connection: store.report(connection, owner, batch_id))
