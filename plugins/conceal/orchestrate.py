@@ -45,7 +45,7 @@ def _whole(value: Any, names: Names) -> Any:
 _RANKED: Final[Shape] = {"label": panels.label, "score": number}
 _EVENTS: Final[dict[str, Shape]] = {
     "accepted": {"mode": text, "created": count, "conversation_id": text},
-    "detected": {"domain": panels.domain, "domain_confidence": number, "language": panels.plain},
+    "detected": {"domain": panels.domain, "confidence": number, "language": panels.plain},
     "member.started": {"label": panels.label, "hedge": flag},
     "member.completed": {"label": panels.label, "seconds": number},
     "member.failed": {"label": panels.label, "reason": panels.reason, "replaced": flag, "seconds": number},
@@ -59,7 +59,7 @@ _EVENTS: Final[dict[str, Shape]] = {
         "contested_share": number,
     },
     "claim.checked": {"claim": text, "verdicts": listed(panels.plain), "holds": flag},
-    "synthesis.started": {"label": panels.label},
+    "synthesis.started": {},
     "token": {"text": text},
     "quality": panels.VERDICT,
     "usage": {"usage": _USAGE, **panels.CHARGE},

@@ -31,7 +31,7 @@ BODY = {
     CHAT.name: b'{"model":"consensus-balanced","messages":[{"role":"user","content":"Why?"}]}',
 }
 EVENTS = [
-    Event("detected", {"domain": "technical", "domain_confidence": 0.75, "language": "en"}),
+    Event("detected", {"domain": "technical", "confidence": 0.75, "language": "en"}),
     Event("member.started", {"label": "A", "model": "gpt-5.4", "hedge": False}),
     Event("member.completed", {"label": "A", "model": "gpt-5.4", "seconds": 1.5}),
     Event("member.failed", {"label": "B", "model": "claude-sonnet-4.6", "reason": "timeout", "replaced": True}),
@@ -39,7 +39,7 @@ EVENTS = [
     Event("evaluation", {"round": 0, "judges": 2, "ballots": 2, "ranking": [{"label": "A", "score": 1.0}]}),
     Event("round", {"round": 1, "converged": False, "reason": "", "agreement": 0.5, "contested_share": 0.25}),
     Event("claim.checked", {"claim": "It is so.", "verdicts": ["supported"], "holds": True}),
-    Event("synthesis.started", {"label": "B", "model": "claude-sonnet-4.6"}),
+    Event("synthesis.started", {"model": "claude-sonnet-4.6"}),
     Event("token", {"text": "The answer is 42."}),
 ]
 
