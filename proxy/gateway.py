@@ -17,6 +17,7 @@ from proxy.chain import compose, compose_observers
 from proxy.clock import Clock, SystemClock
 from proxy.config.schema import Generation
 from proxy.connect_policy import CapturePolicy
+from proxy.conversations.service import Conversations
 from proxy.driver import Driver, DriverLimits
 from proxy.endpoints import admin, bridge, credit, public
 from proxy.endpoints.browsers import refuse_pages
@@ -73,6 +74,7 @@ class Services:
     inward: Inward
     webhooks: Webhooks
     once: Once
+    conversations: Conversations
     rails: Rails | None = None
 
 
@@ -127,7 +129,7 @@ class Gateway:
         self.services = Services(
             self.clock, self.log, self.metrics, self.ledger, self.keys, Counters(self.clock), self.client,
             self.states, self.byo, generation, self.inward, Webhooks(generation.state, self.clock, self.log),
-            Once(generation.state, self.clock, self.log),
+            Once(generation.state, self.clock, self.log), Conversations(generation.state, self.clock, self.log),
             self._rails(generation),
         )  # fmt: skip
         if self.services.rails is not None:

@@ -87,6 +87,11 @@ class Services(Protocol):
         ...
 
     @property
+    def conversations(self) -> Any:
+        """`proxy.conversations.service.Conversations`: what a caller and a panel said to each other."""
+        ...
+
+    @property
     def rails(self) -> Any:
         """`proxy.payments.rails.Rails`; None where nobody is asked to pay."""
         ...

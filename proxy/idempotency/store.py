@@ -96,8 +96,8 @@ def free(connection: sqlite3.Connection, row: int) -> None:
 
 
 def forget(connection: sqlite3.Connection, scope: str, about: str) -> int:
-    """Forget what a caller's answers said about something; says how many they were. Those that run stay claimed."""
-    return connection.execute("DELETE FROM answers WHERE scope=? AND about=? AND boot IS NULL", (scope, about)).rowcount
+    """Forget what a caller's answers said about something, those under way too; says how many they were."""
+    return connection.execute("DELETE FROM answers WHERE scope=? AND about=?", (scope, about)).rowcount
 
 
 def boots(connection: sqlite3.Connection) -> list[str]:
