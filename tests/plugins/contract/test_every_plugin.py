@@ -18,8 +18,10 @@ from pydantic import ValidationError
 
 from proxy import discovery, shipped
 from proxy.chain import PRICED_FACTS, ChainError, check, compose
+from proxy.conversations.service import Conversations
 from proxy.dialects import DIALECTS
 from proxy.exchange import Exchange, Finish, Response
+from proxy.idempotency.service import Once
 from proxy.ledger.api import Attempt, Hold, HoldRequest
 from proxy.payments.settings import Payments
 from proxy.plugin import Plugin, PluginSettings, Stage
@@ -93,6 +95,8 @@ class Bench:
             byo=Sink(),
             inward=Sink(),
             webhooks=Webhooks(folder / "state", self.clock, self.log),
+            once=Once(folder / "state", self.clock, self.log),
+            conversations=Conversations(folder / "state", self.clock, self.log),
             rails=None,
             generation=self.generation,
         )
