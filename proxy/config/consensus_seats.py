@@ -23,9 +23,11 @@ class Seating:
         self._plain = plain
         self._panels = panels
         self._problems = problems
+        self._said: dict[str, SeatEntry] = {}
 
     def of(self, entry: ModeEntry, place: Marks) -> tuple[tuple[Seat, ...], tuple[Seat, ...], tuple[Seat, ...]]:
         """Members, spares, synthesisers; those without a usable model are left out, and the problems say why."""
+        self._said = _first_said((*entry.members, *entry.spares, *entry.synthesisers), self._plain)
         members = self._seats(entry.members, place, "members", ())
         spares = self._seats(entry.spares, place, "spares", members)
         return members, spares, self._synthesisers(entry, place, (*members, *spares))
@@ -63,8 +65,8 @@ class Seating:
         seat = Seat(
             name=model.name,
             model=model.name,
-            vendor=entry.vendor or model.candidates[0].upstream,
-            family=entry.family or model.name,
+            vendor=entry.vendor or self._said[model.name].vendor or model.candidates[0].upstream,
+            family=entry.family or self._said[model.name].family or model.name,
             weight=entry.weight,
         )
         return _able(seat, self._models.available.get(model.name, model))
@@ -83,6 +85,15 @@ class Seating:
         if not any(STREAMING in candidate.capabilities for candidate in model.candidates):
             return f"'{name}' does not stream, and members are listened to as they answer"
         return None
+
+
+def _first_said(entries: Sequence[SeatEntry], models: Mapping[str, Model]) -> dict[str, SeatEntry]:
+    """By model, the first entry of a mode: what it says of vendor and family holds of the others, too."""
+    found: dict[str, SeatEntry] = {}
+    for entry in entries:
+        if entry.model in models:
+            found.setdefault(models[entry.model].name, entry)
+    return found
 
 
 def _numbered(seat: Seat, number: int) -> Seat:
