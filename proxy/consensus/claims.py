@@ -23,31 +23,8 @@ WORDS_MIN: Final = 3
 
 _NUMBER: Final = re.compile(r"\d+(?:\.\d+|/\d+)?")
 _NEGATIONS: Final = frozenset(
-    [
-        "not",
-        "no",
-        "never",
-        "neither",
-        "nor",
-        "cannot",
-        "nicht",
-        "kein",
-        "keine",
-        "keinen",
-        "nie",
-        "pas",
-        "jamais",
-        "aucun",
-        "ne",
-        "non",
-        "nunca",
-        "não",
-        "nessun",
-        "niet",
-        "geen",
-        "не",
-        "нет",
-    ]
+    {"not", "no", "never", "neither", "nor", "cannot", "nicht", "kein", "keine", "keinen", "nie", "pas", "jamais"}
+    | {"aucun", "ne", "non", "nunca", "não", "nessun", "niet", "geen", "не", "нет"}
 )
 _SENTENCE: Final = re.compile(r"(?<=[.!?。])\s+|\n+|(?<=。)")
 

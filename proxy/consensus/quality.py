@@ -55,7 +55,7 @@ def judged(
     for ballot in scoring:
         for name, score in ballot.scores[seat].items():
             said[name].append(min(float(SCORE_MAX), max(0.0, score + shifts[ballot.judge])))
-    dimensions = {name: round(median(said[name]), 4) for name in DIMENSIONS if name in said}
+    dimensions: dict[str, float] = {name: round(median(said[name]), 4) for name in DIMENSIONS if name in said}
     of_domain = {name: share for name, share in dimension_weights(domain, weights).items() if name in dimensions}
     total = sum(of_domain.values(), Fraction(0))
     if not total:
