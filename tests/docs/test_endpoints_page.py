@@ -92,6 +92,7 @@ def test_every_endpoint_of_ours_is_on_the_page() -> None:
     ours |= {("POST", f"/v1/{path}") for path in ("estimate-cost", "balance", "payments/refund")}
     ours |= {("POST", "/api/invoice/status")}
     ours |= {("POST", "/v1/batch"), ("GET", "/v1/webhooks/config"), ("POST", "/v1/webhooks/test")}
+    ours |= {("GET", "/v1/conversations")}
     assert set(re.findall(r"`(GET|POST) (/[a-z0-9/-]+)`", PAGE.partition("\n## ")[0])) == ours
 
 
