@@ -14,7 +14,18 @@ from proxy.config.schema import CapturedHost
 from proxy.errors import Refusal
 from proxy.exchange import ListenerKind
 from proxy.operation_table import KnownPath, OperationTable, Resolution
-from proxy.operations import CHAT, EMBEDDINGS, LOCAL, MESSAGES, MODELS, PREFLIGHT, RESPONSES, UNMETERED, Operation
+from proxy.operations import (
+    CHAT,
+    EMBEDDINGS,
+    LOCAL,
+    MESSAGES,
+    MODELS,
+    ORCHESTRATE,
+    PREFLIGHT,
+    RESPONSES,
+    UNMETERED,
+    Operation,
+)
 from proxy.paths import MODEL
 
 CAPTURE = load_generation(shipped.folder() / "config.yaml", environment={}).capture
@@ -46,6 +57,7 @@ def code(method: str, path: str, captured: CapturedHost | None = None, kind: Lis
         ("POST", "/v1/messages", MESSAGES, None),
         ("POST", "/v1/messages/claude-sonnet-4-5", MESSAGES, "claude-sonnet-4-5"),
         ("POST", "/v1/responses", RESPONSES, None),
+        ("POST", "/v1/orchestrate", ORCHESTRATE, None),
         ("GET", "/v1/models", MODELS, None),
         ("HEAD", "/v1/models", MODELS, None),
         ("GET", "/v1/models/vendor/model", MODELS, "vendor/model"),
@@ -294,3 +306,8 @@ def test_the_shipped_files_are_those_under_test() -> None:
     """The property above runs over every provider."""
     assert len({captured.upstream for captured, *_ in PRICED if captured is not None}) == 14
     assert Path(shipped.folder(), "policies", "capture.yaml").is_file()
+
+
+def test_no_captured_host_serves_panels() -> None:
+    """No provider has the path: it is another of theirs, unmetered, for their own keys."""
+    assert TABLE.resolve("POST", "/v1/orchestrate", OPENAI, REGULAR) == Resolution(UNMETERED)
