@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
-from proxy.consensus.api import Question
 from proxy.consensus.context import Run
 from proxy.consensus.prompting import member_spec, synthesis_spec
 from proxy.consensus.seating import expected, seats_for, synthesisers_for
 from proxy.consensus.settings import Mode, Seat
 from proxy.errors import Refusal
-from proxy.pricing.money import ZERO, Nano, usd_text
+from proxy.pricing.money import Nano, usd_text
 
 OUTPUT_TOKENS_MIN: Final = 16
 """An answer shorter than this is not suggested."""
@@ -41,6 +40,11 @@ def check_budget(run: Run) -> None:
 def smallest(run: Run, *, reused: frozenset[str] = frozenset()) -> Nano | None:
     """What the cheapest quorum of answers (those of the `reused` seats are there already) and the final answer can
     cost at most. None where too few seats, or no synthesiser, can take the question."""
+    quorum = _quorum(run, reused)
+    return None if quorum is None else quorum.cost()
+
+
+def _quorum(run: Run, reused: frozenset[str]) -> _Smallest | None:
     seats = seats_for(run.question, run.mode.seats)
     fence = run.fence()
     bounds = {
@@ -54,8 +58,25 @@ def smallest(run: Run, *, reused: frozenset[str] = frozenset()) -> Nano | None:
     chosen = _cheapest(able, max(0, quorum - len(there)), run.mode, {seat.vendor for seat in there})
     if len(chosen) + len(there) < quorum:
         return None
-    final = _final(run, [*there, *chosen])
-    return None if final is None else Nano(sum(bounds[seat.name] for seat in chosen) + final)
+    return _Smallest(run, (*there, *chosen), Nano(sum(bounds[seat.name] for seat in chosen)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Smallest:
+    """The cheapest quorum, and what its answers can cost."""
+
+    run: Run
+    seats: tuple[Seat, ...]
+    members: Nano
+
+    def cost(self) -> Nano | None:
+        """With the final answer; None where nobody can write it."""
+        run, material = self.run, expected(self.run, self.seats)
+        for seat in synthesisers_for(run.question, run.mode):
+            bound = run.budget.bound(synthesis_spec(run, seat, material, run.fence()))
+            if bound is not None:
+                return Nano(self.members + bound)
+        return None
 
 
 def _cheapest(able: Sequence[Seat], count: int, mode: Mode, vendors: set[str]) -> list[Seat]:
@@ -70,15 +91,6 @@ def _cheapest(able: Sequence[Seat], count: int, mode: Mode, vendors: set[str]) -
         chosen.append(seat)
         vendors.add(seat.vendor)
     return chosen
-
-
-def _final(run: Run, members: Sequence[Seat]) -> Nano | None:
-    material = expected(run, members)
-    for seat in synthesisers_for(run.question, run.mode):
-        bound = run.budget.bound(synthesis_spec(run, seat, material, run.fence()))
-        if bound is not None:
-            return bound
-    return None
 
 
 def _too_dear(run: Run, needed: Nano) -> Refusal:
@@ -107,12 +119,12 @@ def _too_dear(run: Run, needed: Nano) -> Refusal:
 
 def _affordable_tokens(run: Run) -> int:
     """The longest final answer whose run fits; 0 where even the shortest does not."""
-    asked: Question = run.question
+    asked, quorum = run.question, _quorum(run, frozenset())
     low, high = 0, asked.output_tokens
-    while low < high:
+    while quorum is not None and low < high:
         middle = (low + high + 1) // 2
         run.question = replace(asked, output_tokens=middle)
-        needed = smallest(run)
+        needed = quorum.cost()
         low, high = (middle, high) if needed is not None and needed <= run.budget.room() else (low, middle - 1)
     run.question = asked
-    return low if low else int(ZERO)
+    return low

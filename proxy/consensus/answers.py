@@ -51,13 +51,12 @@ async def ask(run: Run, panel: Panel, reused: Mapping[str, Draft]) -> Members:
     question, mode = run.question, run.mode
     fence = run.fence()
     seats = seats_for(question, mode.seats)
+    for seat in seats:
+        run.label(seat)
     asked = [seat for seat in seats if seat.name not in reused]
     chosen = affordable(run, asked, lambda seat: member_spec(run, seat, fence)) if asked else ()
-    seated = [seat for seat in seats if seat in chosen or seat.name in reused]
     members = Members(wanted=mode.quorum)
     found: dict[str, Draft] = {seat.name: reseated(reused[seat.name], seat) for seat in seats if seat.name in reused}
-    for seat in seated:
-        run.label(seat)
     gathered = Gathered()
     if chosen:
         gathered = await _gather(run, fence, chosen, list(found.values()), members)

@@ -65,7 +65,7 @@ class Run:
     def label(self, seat: Seat) -> str:
         """A, B, ...: in the order in which seats are first spoken of."""
         key = self.mode.name, seat.name
-        return self._labels.setdefault(key, _letters(len(self._labels)))
+        return self._labels.setdefault(key, _letters(len(set(self._labels.values()))))
 
     def adopt(self, seat: Seat, label: str) -> None:
         """The seat goes under a label that it had in another mode."""

@@ -110,15 +110,15 @@ def _words(value: Any) -> str:
 def _json_schema(seat: Seat, name: str, schema: dict[str, Any]) -> dict[str, Any] | None:
     if not seat.json_schema:
         return None
-    return {"type": "json_schema", "json_schema": {"name": name, "schema": schema}}
+    return {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}}
 
 
 def _check_schema(count: int) -> dict[str, Any]:
     entry = {
         "type": "object",
         "properties": {
-            "claim": {"type": "integer", "minimum": 1, "maximum": count},
-            "verdict": {"enum": list(_VERDICTS)},
+            "claim": {"type": "integer", "enum": list(range(1, count + 1))},
+            "verdict": {"type": "string", "enum": list(_VERDICTS)},
             "reason": {"type": "string"},
             "correction": {"type": "string"},
         },

@@ -14,7 +14,7 @@ from proxy.consensus.calling import Caller
 from proxy.consensus.gathering import Gathered, Gathering, Plan
 from proxy.consensus.settings import Deadlines, Rules, Seat
 from proxy.pricing.money import Nano
-from tests.support.panels import FIVE, FOUR, ONE, THREE, TWO, USD, Says, ScriptedCalls, seat
+from tests.support.scripted_panels import FIVE, FOUR, ONE, THREE, TWO, USD, Says, ScriptedCalls, seat
 from tests.support.virtual_time import run
 
 DEADLINES = Deadlines(total=60, call=20, first_byte=4, idle=3)
