@@ -200,4 +200,4 @@ async def test_closing_ends_what_runs_and_begins_nothing_more() -> None:
     for refused in (run, house.begin()):
         with pytest.raises(Refusal, match="draining"):
             await refused
-    assert house.ended == [Finish.CLIENT_GONE]
+    assert house.ended == [Finish.DRAINED]
