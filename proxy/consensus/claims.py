@@ -19,6 +19,8 @@ SENTENCES_MAX: Final = 400
 TEXT_CHARS_MAX: Final = 64_000
 OVERLAP_MIN: Final = Fraction(4, 5)
 """Share of a claim's words that a sentence must have, to speak of the same."""
+WORDIER_MAX: Final = Fraction(3, 2)
+"""A sentence contradicts only where it has all words of the claim, and hardly others: else it may speak of more."""
 WORDS_MIN: Final = 3
 
 _NUMBER: Final = re.compile(r"\d+(?:\.\d+|/\d+)?")
@@ -221,9 +223,8 @@ def _said(claim: Claim, sentences: Iterable[_Sentence]) -> Verdict:
         share = Fraction(len(sought & said), len(sought))
         if share < OVERLAP_MIN or share < best:
             continue
-        agrees = numbers <= said_numbers and negated == said_negated
-        if agrees:
+        if numbers <= said_numbers and negated == said_negated:
             best, verdict = share, Verdict.SUPPORTED
-        elif share > best and (negated != said_negated or (numbers and said_numbers)):
+        elif best < share == 1 and len(said) <= WORDIER_MAX * len(sought) and len(numbers) == len(said_numbers):
             best, verdict = share, Verdict.CONTRADICTED
     return verdict

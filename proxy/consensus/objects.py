@@ -64,17 +64,11 @@ def read_object(text: str) -> dict[str, Any] | None:
 
 
 def depth(value: Any) -> int:
-    """How deep arrays and objects are nested; 0 for a scalar. Counts at most one beyond NESTING_MAX."""
+    """How deep arrays and objects are nested; 0 for a scalar. Counts to one beyond NESTING_MAX at most."""
     level, layer = 0, [value]
-    while level <= NESTING_MAX:
-        layer = [
-            each
-            for holder in layer
-            for each in (holder.values() if isinstance(holder, dict) else holder if isinstance(holder, list) else ())
-        ] if any(isinstance(each, dict | list) for each in layer) else []  # fmt: skip
-        if not layer:
-            return level + (1 if level == 0 and isinstance(value, dict | list) else 0)
+    while level <= NESTING_MAX and (holders := [each for each in layer if isinstance(each, dict | list)]):
         level += 1
+        layer = [each for holder in holders for each in (holder.values() if isinstance(holder, dict) else holder)]
     return level
 
 

@@ -179,10 +179,10 @@ def _choice(text: str, *, declared: bool) -> Typed | None:
     plain = _MARKUP.sub("", text).strip()
     found = _CHOICE.match(plain)
     letter = found["letter"] if found else ""
-    if not letter and declared and (longer := _CHOICE_AND_TEXT.match(plain)):
-        letter = longer["inner"] or longer["letter"]
     if not letter and _CHOICES.match(plain):
         letter = ",".join(sorted(set(_SEVERAL.findall(plain))))
+    if not letter and declared and (longer := _CHOICE_AND_TEXT.match(plain)):
+        letter = longer["inner"] or longer["letter"]
     if letter.isdigit():
         return Typed(Kind.NUMBER, str(int(letter)), text)
     return Typed(Kind.CHOICE, letter.upper(), text) if letter else None

@@ -44,7 +44,7 @@ HOSTILE = st.lists(PIECES | st.text(max_size=4), max_size=20).map("".join)
 
 @given(HOSTILE)
 def test_no_look_alike_is_left_in_escaped_text(text: str) -> None:
-    """Whatever is put together of marks, look-alikes and invisible characters: afterwards nothing looks like a fence."""
+    """Whatever is put together of marks, look-alikes and invisible characters."""
     assert not looks_fenced(escaped(text, NONCE), NONCE)
 
 
