@@ -123,3 +123,12 @@ def test_content_rules_that_nobody_enforces_are_told_before_the_start(folder: Pa
     result = RUNNER.invoke(app, ["check", "--config", str(folder / "config.yaml")])
     assert result.exit_code == 1
     assert f"teams.yaml:{line}:1: content: no plugin of the chain reads content: add 'content_rules'" in result.output
+
+
+def test_panels_that_can_be_run_are_named(folder: Path) -> None:
+    """And those that wait; without the file there is no word of them."""
+    result = RUNNER.invoke(app, ["check", "--config", str(folder / "config.yaml")])
+    assert "Panels: demo can be run; fast, balanced, deep, auto wait for members." in result.output.splitlines()
+    (folder / "policies" / "consensus.yaml").unlink()
+    result = RUNNER.invoke(app, ["check", "--config", str(folder / "config.yaml")])
+    assert result.exit_code == 0 and "Panels" not in result.output

@@ -129,3 +129,18 @@ def test_the_table_names_models_prices_and_what_to_set() -> None:
     assert "gpt-4o-mini" in output
     assert "0.075" in output
     assert "openai is not available: set OPENAI_API_KEY in the environment" in output
+
+
+def test_panels_show_the_price_of_a_run_and_their_members(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The catalogue's names of the members; what is missing for a quorum is said."""
+    panel = rows()["consensus-fast"]
+    assert panel["members"] == ["gpt-5.4-mini", "claude-haiku-4-5-chat", "gemini-2.5-flash"]
+    assert (panel["price"]["run"], panel["price"]["credits"]) == ("0.05", "1.000")
+    assert not panel["available"]
+    assert panel["missing"].startswith("0 of its members can be called, and it needs 2: set OPENAI_API_KEY in the ")
+    assert rows()["consensus-demo"]["available"]
+    for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
+        monkeypatch.setenv(name, "k")
+    assert rows()["consensus-fast"]["available"]
+    result = RUNNER.invoke(app, ["models", "--config", CONFIG])
+    assert result.exit_code == 0 and "0.05/run" in result.output

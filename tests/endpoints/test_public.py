@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from proxy.config.schema import Generation
 from proxy.endpoints import bridge
 from proxy.endpoints.public import application, router
 from proxy.exchange import Exchange
@@ -13,6 +14,7 @@ from proxy.identities import IdentityKind
 from proxy.operations import MODELS
 from proxy.policy.rules import Policy, Rules, ScopedRules
 from tests.support.fakes import exchange, generation, identity, model
+from tests.support.panels import panel_model
 
 UNDER = replace(
     generation(
@@ -26,9 +28,9 @@ UNDER = replace(
 )
 
 
-async def asked(path: str = "/v1/models", **facts: Any) -> tuple[int, Any]:
+async def asked(path: str = "/v1/models", under: Generation = UNDER, **facts: Any) -> tuple[int, Any]:
     """Status and document."""
-    seen: Exchange = exchange(operation=MODELS, path=path, body=b"", under=UNDER)
+    seen: Exchange = exchange(operation=MODELS, path=path, body=b"", under=under)
     seen.request.method = "GET"
     seen.identity = identity(tier="starter")
     for fact, value in facts.items():
@@ -73,3 +75,11 @@ async def test_the_public_catalogue_needs_no_key() -> None:
     """Everything is listed to nobody in particular."""
     _, listed = await asked(identity=identity(kind=IdentityKind.ANONYMOUS, tier="anonymous"))
     assert [one["id"] for one in listed["data"]] == ["llama-70b", "codestral", "bge-m3"]
+
+
+async def test_a_panel_tells_what_a_run_costs_and_who_answers() -> None:
+    """No other model has these members."""
+    _, entry = await asked("/v1/models/consensus-fast", generation(models={"consensus-fast": panel_model()}))
+    assert entry["price_per_run"] == {"usd": 0.05, "credits": 1, "input_tokens_max": 500}
+    assert entry["members"] == ["a", "b", "c"]
+    assert (entry["context_window"], entry["tags"]) == (900, ["consensus"])

@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.catalogue import Model
+from proxy.consensus.settings import Price as Money
 from proxy.dialects import DIALECTS
 from proxy.dialects.base import Call
 from proxy.errors import Refusal
+from proxy.panel_quoting import panel_quote
 from proxy.payments.api import Price
 from proxy.payments.prices import ANTHROPIC_TOOL_TOKENS, ANTHROPIC_TOOLS_TOKENS, price_of, surcharged
 from proxy.payments.settings import Payments
@@ -24,6 +26,7 @@ from proxy.pricing.rates import Rates, parse_rate
 from proxy.quoting import quote
 from proxy.usage import Usage
 from tests.support.fakes import model
+from tests.support.panels import mode, panel_model
 
 RATES = Rates(input=parse_rate("3"), output=parse_rate("15"), cache_write=parse_rate("3.75"), source="test")
 MODEL = model(rates=RATES, image_tokens_max=1500)
@@ -137,3 +140,39 @@ async def test_no_usage_within_what_was_sold_costs_more(input_tokens: int, outpu
     price = await priced(call_of())
     used = Usage(input_tokens, output, cached_tokens=min(cached, input_tokens))
     assert RATES.cost(used) <= price.usd
+
+
+async def panel_priced(under: Payments | None = None, rate: int | None = NANO_PER_BTC, **changes: Any) -> Price:
+    """Of a run."""
+    sold, call = panel_model(mode(**changes)), call_of()
+    found = await panel_quote(sold, call, sold.candidates)
+    return await price_of(sold, call, found, under or Payments(), nano_per_btc=rate)
+
+
+async def test_a_panels_run_has_one_price_whatever_is_asked() -> None:
+    """None of it is input; credits are the mode's own, whether a credit has a price here or not."""
+    price = await panel_priced()
+    assert (price.usd, price.input_usd, price.credits_milli) == (50_000_000, 0, 1000)
+    assert price.msat == -(-50_000_000 * 10**11 // NANO_PER_BTC)
+    assert (price.max_tokens, price.output_tokens) == (100, 100)
+
+
+async def test_a_panels_price_takes_the_surcharge_and_its_fixed_sats_do_not() -> None:
+    """Sats that the file sets need no exchange rate."""
+    under = Payments(surcharge_percent=Decimal(10), surcharge=Nano(7))
+    fixed = Money(Nano(50_000_000), 1000, 73_000)
+    price = await panel_priced(under, None, price=fixed)
+    assert (price.usd, price.msat) == (55_000_007, 73_000)
+    assert (await panel_priced(under, None)).msat is None
+
+
+async def test_another_price_or_mode_is_other_terms() -> None:
+    """A quote of before does not pay for them."""
+    digests = [
+        (await panel_priced()).rates_digest,
+        (await panel_priced(price=Money(Nano(50_000_000), 2000))).rates_digest,
+        (await panel_priced(name="other")).rates_digest,
+        (await panel_priced(Payments(surcharge=Nano(1)))).rates_digest,
+    ]
+    assert len(set(digests)) == 4
+    assert (await panel_priced()).rates_digest == digests[0]

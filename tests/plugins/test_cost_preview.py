@@ -23,6 +23,7 @@ from proxy.operations import LOCAL
 from proxy.policy.rules import Policy, Rules, ScopedRules
 from proxy.pricing.rates import Rates, parse_rate
 from tests.support.fakes import FakeClock, exchange, generation, identity, model, origin
+from tests.support.panels import panel_model
 
 RAFT = [{"role": "user", "content": "Explain Raft consensus in 200 words."}]
 ASKED = {"model": "smart-route", "messages": RAFT, "max_tokens": 300}
@@ -319,3 +320,33 @@ async def test_body_beyond_16_kilobytes_is_413() -> None:
     with pytest.raises(Refusal) as refused:
         await Api().preview({**ASKED, "messages": [{"role": "user", "content": "x" * (16 << 10)}]})
     assert refused.value.code == "payload_too_large"
+
+
+def with_panel(**changes: Any) -> Generation:
+    known = catalogue()
+    panel = panel_model(**changes)
+    return replace(known, models={**known.models, panel.name: panel}, catalogue={})
+
+
+async def test_a_panels_preview_is_the_price_of_a_run() -> None:
+    """The least, the expected and the most are one; there are no rates."""
+    answer = json.loads((await Api(with_panel()).preview({**ASKED, "model": "consensus-fast"})).body)
+    assert answer["est_cost_usd"] == {"low": 0.05, "expected": 0.05, "high": 0.05}
+    assert answer["price_per_run"] == {"usd": 0.05, "credits": 1, "input_tokens_max": 500}
+    assert answer["est_output_tokens"]["high"] == 300
+    assert "rate_per_1m" not in answer and "breakdown" not in answer
+
+
+async def test_a_panels_preview_of_too_long_a_question_is_refused() -> None:
+    """As the call itself would be."""
+    long = {"model": "consensus-fast", "messages": [{"role": "user", "content": "word " * 600}]}
+    assert await code_of(await Api(with_panel()).preview(long)) == (400, "context_length_exceeded")
+
+
+async def test_a_panel_is_in_the_catalogue_with_its_price_and_not_among_the_rates() -> None:
+    """Callable like any other model."""
+    table = await Api(with_panel()).rates()
+    (entry,) = [row for row in table["catalog"] if row["id"] == "consensus-fast"]
+    assert entry["price_per_run"]["usd"] == 0.05 and entry["members"] == ["a", "b", "c"]
+    assert "consensus-fast" in table["accessible_to_caller"]
+    assert "consensus-fast" not in [row["model"] for row in table["rates"]]

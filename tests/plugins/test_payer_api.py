@@ -17,6 +17,7 @@ from proxy.payments.settings import L402, X402, Asset, Cashu, Mint
 from proxy.pricing.money import Nano
 from proxy.pricing.rates import Rates, parse_rate
 from tests.support.fakes import generation, model
+from tests.support.panels import panel_model
 from tests.support.shop import Shop, code, told
 
 PATH = "/v1/chat/completions"
@@ -246,3 +247,15 @@ async def test_discovery_without_rails_in_sats(tmp_path: Path) -> None:
     shop.open(PayerApiPlugin)
     assert shop._plugins[0].router() is None
     await shop.close()
+
+
+async def test_an_estimate_of_a_panel_is_the_price_of_a_run(shop: Shop) -> None:
+    """In credits too; what the panel cannot take is refused as the request would be."""
+    panel = panel_model()
+    shop.open(PayerApiPlugin, under=generation(models={panel.name: panel}))
+    found = await estimate(shop, **{**HELLO, "model": panel.name})
+    assert (found["model"], found["costUsd"], found["costCredits"]) == ("consensus-fast", 0.05, 1.0)
+    assert found["estimatedOutputTokens"] == 400
+    long = {"model": panel.name, "prompt": "word " * 600}
+    assert code(await shop.ask("/v1/estimate-cost", long)) == (400, "context_length_exceeded")
+    assert code(await shop.ask("/v1/estimate-cost", {**HELLO, "model": panel.name, "n": 2})) == (400, "invalid_request")

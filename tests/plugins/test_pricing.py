@@ -14,9 +14,12 @@ from proxy.errors import Refusal
 from proxy.exchange import Exchange
 from proxy.operations import EMBEDDINGS
 from proxy.plugin import PluginSettings
+from proxy.policy.callers import merged
 from proxy.policy.rules import Policy, Rules, ScopedRules
 from proxy.pricing.rates import Rates
 from tests.support.fakes import CHAT_BODY, Rest, exchange, generation, identity, model
+from tests.support.panels import mode, panel_model
+from tests.support.rules import scoped
 
 
 def resolved(body: dict[str, Any] | None = None, *, own: bool = False, **changes: Any) -> Exchange:
@@ -149,3 +152,30 @@ async def test_input_beyond_the_context_is_refused_by_count_not_by_bytes() -> No
     own = resolved(words, own=True, context_tokens=2_000)
     await price(own)
     assert own.quote is not None
+
+
+def of_panel(*denied: str, allowed: tuple[str, ...] | None = None, **body: Any) -> Exchange:
+    """A call to a panel of a caller whose team denies or allows models."""
+    panel = panel_model(mode(spares=()))
+    seen = exchange(body={**CHAT_BODY, **body}, under=generation(models={panel.name: panel}))
+    seen.identity, seen.model = identity(), panel
+    seen.call = DIALECTS["openai.chat"].parse(seen.request._reader._pieces[0])  # type: ignore[attr-defined]
+    seen.policy = merged([scoped("team", models_denied=denied, models_allowed=allowed)], "standard")
+    return seen
+
+
+async def test_a_panel_is_quoted_at_its_price_with_the_members_that_rules_leave() -> None:
+    """A list of denied models takes members out; one of allowed models names the panel alone."""
+    seen = of_panel("c", allowed=("consensus-*",))
+    await price(seen)
+    assert seen.quote is not None
+    assert (seen.quote.charged, seen.quote.list) == (50_000_000, 40_000_000)
+    assert [one.model for one in seen.quote.candidates] == ["a", "b"]
+
+
+async def test_a_panel_of_too_few_permitted_members_is_refused() -> None:
+    """Nothing is quoted."""
+    seen = of_panel("b", "c")
+    with pytest.raises(Refusal) as refused:
+        await price(seen)
+    assert refused.value.code == "model_not_allowed" and seen.quote is None

@@ -14,6 +14,7 @@ from proxy.policy.callers import merged
 from proxy.policy.rules import Hours
 from proxy.policy.verdicts import denied_address, denied_call, denied_path, denied_time, fits_path, hours_text, is_open
 from tests.support.fakes import model
+from tests.support.panels import mode, panel_model
 from tests.support.rules import WEEKDAYS, hours, scoped
 
 BERLIN = "Europe/Berlin"
@@ -256,3 +257,20 @@ def test_a_lane_is_denied_when_no_member_is_left() -> None:
         return None if denial is None else denial.rule
 
     assert [rule("large"), rule("large", "small"), rule("auto")] == [None, "models.deny", "models.deny auto"]
+
+
+def test_a_panel_is_denied_when_its_quorum_is_not_left() -> None:
+    """By its own name like any model, or because rules take too many of its members."""
+    panel = panel_model(mode(spares=()))
+
+    def rule(*denied: str, allowed: tuple[str, ...] | None = None) -> str | None:
+        scope = scoped("team", models_denied=denied, models_allowed=allowed)
+        denial = denied_call(merged([scope], ""), panel, (panel.name,))
+        return None if denial is None else f"{denial.rule}: {denial.message}"
+
+    assert rule("c") is None
+    assert rule(allowed=("consensus-fast",)) is None
+    assert (rule("consensus-*") or "").startswith("models.deny consensus-*: ")
+    assert (rule(allowed=("a", "b", "c")) or "").startswith("models.allow: ")
+    assert "1 of its members can be called, and it needs 2" in (rule("a", "b") or "")
+    assert "none of its synthesisers can be called" in (rule("a", "b", "d") or "") or rule("a", "b", "d")
