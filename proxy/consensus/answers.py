@@ -26,7 +26,8 @@ PARTIAL_CHARS_MIN: Final = 400
 GARBAGE_SHARE_MAX: Final = 0.2
 """Of characters that are no text: controls, and what stands for bytes that were none."""
 GARBAGE: Final = "garbage"
-REFUSED: Final = "refused"
+DECLINED: Final = "declined"
+"""The member refuses to answer. `refused` is what a provider says of a call."""
 EMPTY: Final = "empty"
 _BROKEN: Final = ("timeout", "broken")
 
@@ -65,7 +66,7 @@ async def ask(run: Run, panel: Panel, reused: Mapping[str, Draft]) -> Members:
         draft = _draft_of(run, fence, outcome)
         if draft is not None and outcome.status == ANSWERED:
             found[draft.seat.name] = draft
-        elif draft is not None and outcome.reason == REFUSED:
+        elif draft is not None and outcome.reason == DECLINED:
             members.refusals.append(draft)
     members.outcomes = gathered.outcomes
     panel.quorum_seconds = gathered.quorum_seconds
@@ -119,7 +120,7 @@ def _wrong(run: Run, _spec: CallSpec, answer: Answer, fence: Fence) -> str:
         return GARBAGE
     reading = _read(run, answer.text, fence)
     if reading.refusal:
-        return REFUSED
+        return DECLINED
     return "" if reading.text.strip() else EMPTY
 
 
@@ -166,7 +167,7 @@ def draft_from(run: Run, seat: Seat, answer: Answer, fence: Fence, *, partial: b
 def _draft_of(run: Run, fence: Fence, outcome: Outcome) -> Draft | None:
     if outcome.answer is not None:
         return draft_from(run, outcome.spec.seat, outcome.answer, fence)
-    if outcome.reason == REFUSED and outcome.partial:
+    if outcome.reason == DECLINED and outcome.partial:
         return draft_from(run, outcome.spec.seat, Answer(outcome.partial, "stop"), fence)
     return None
 

@@ -46,6 +46,8 @@ class Run:
     hedged: bool = False
     told: list[str] = field(default_factory=list)
     """Pieces of the final answer that were sent."""
+    told_tools: bool = False
+    """Its calls of tools were sent as they came."""
     _labels: dict[tuple[str, str], str] = field(default_factory=dict)
     _seconds: list[float] = field(default_factory=list)
 

@@ -113,9 +113,9 @@ async def _concluded(run: Run, found: Deliberation, *, went_on: bool) -> Result:
     if not run.told:
         for piece in pieces(final.text):
             await tell_text(run, piece)
-        if final.tool_calls:
-            calls = [{"index": index, **call} for index, call in enumerate(final.tool_calls)]
-            await run.tell("token", text="", tool_calls=calls)
+    if final.tool_calls and not run.told_tools:
+        calls = [{"index": index, **call} for index, call in enumerate(final.tool_calls)]
+        await run.tell("token", text="", tool_calls=calls)
     result = reports.result_of(run, panel, final, gate=gate, rounds=found.rounds, degraded=degraded, escalated=went_on)
     await reports.tell(run, result)
     return result

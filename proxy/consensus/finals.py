@@ -16,8 +16,8 @@ from proxy.consensus.settings import Seat
 
 REPLAY_CHARS: Constant = 240
 """Of one token event of an answer that was finished before."""
-CHARS_PER_TOKEN: Constant = 3
-"""Of an answer whose tokens nobody counted: fewer than most texts have."""
+BYTES_PER_TOKEN: Constant = 3
+"""Of the visible part of an answer, whose tokens nobody counts: fewer than most texts have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,4 +100,6 @@ def pieces(text: str) -> Iterator[str]:
 
 
 def _tokens(draft: Draft) -> int:
-    return draft.output_tokens or -(-len(draft.text) // CHARS_PER_TOKEN)
+    """At most as many as were counted, which reasoning and a trailer are among."""
+    guessed = -(-len(draft.text.encode()) // BYTES_PER_TOKEN)
+    return min(guessed, draft.output_tokens) if draft.output_tokens else guessed

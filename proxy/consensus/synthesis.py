@@ -113,7 +113,7 @@ class _Writer:
         if delta.text:
             await self._say(self._splitter.push(delta.text))
         if delta.tool_calls and not held_back(self._run):
-            self._sent = True
+            self._sent = self._run.told_tools = True
             await self._run.tell("token", text="", tool_calls=list(delta.tool_calls))
 
     async def _say(self, text: str) -> None:

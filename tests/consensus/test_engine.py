@@ -245,7 +245,7 @@ REFUSES = Says("I'm sorry, but I can't help with that request.")
         (Says("   \n "), "empty"),
         (Says("\ufffd\x00\ufffd\x01 a"), "garbage"),
         (Says("@#$%^&*() --- !!!"), "garbage"),
-        (REFUSES, "refused"),
+        (REFUSES, "declined"),
         (Says("half of it", finish_reason="content_filter"), "content_filter"),
     ],
     ids=["empty", "blank", "bytes", "symbols", "refusal", "filtered"],
