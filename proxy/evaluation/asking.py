@@ -144,6 +144,9 @@ class Asker:
             raise _Again(f"{status}: {_message(raw)}", _seconds(headers.get("retry-after")))
         if status in _FOR_ALL:
             raise Stopped(f"{model}: {status}: {_message(raw)} Mend that, and run the same command again: it goes on.")
+        if status == 400 and _error(raw).get("param") == "response_format":
+            hint = "Write another plan, with --judge-format json_object or none."
+            raise Stopped(f"{model}: {status}: {_message(raw)} {hint}")
         if status != 200:
             raise CallFailed(f"{status}: {_message(raw)}", tries, seconds)
         content = _object(raw)
@@ -202,10 +205,14 @@ def _count(usage: dict[str, Any], kind: str) -> int:
     return count if isinstance(count, int) and count >= 0 else 0
 
 
-def _message(raw: bytes) -> str:
+def _error(raw: bytes) -> dict[str, Any]:
     error = _object(raw).get("error")
-    message = error.get("message") if isinstance(error, dict) else None
-    text = "".join(sign if sign.isprintable() else " " for sign in str(message or "no reason given"))
+    return error if isinstance(error, dict) else {}
+
+
+def _message(raw: bytes) -> str:
+    message = _error(raw).get("message") or "no reason given"
+    text = "".join(sign if sign.isprintable() else " " for sign in str(message))
     return text[:ERROR_CHARS_MAX].rstrip(".") + "."
 
 
@@ -219,7 +226,7 @@ def _seconds(text: str | None) -> float | None:
 
 def _extra(content: dict[str, Any]) -> dict[str, Any]:
     """What a consensus tells of itself, and what marks a scripted provider."""
-    found = content.get("tollway", content.get("consensus"))
+    found = content.get("consensus")
     extra = {"consensus": found} if isinstance(found, dict) else {}
     fingerprint = content.get("system_fingerprint")
     return extra | ({"fingerprint": fingerprint[:64]} if isinstance(fingerprint, str) else {})

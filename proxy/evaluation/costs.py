@@ -63,10 +63,15 @@ def _reported(content: Mapping[str, Any], usage: Any) -> Nano | None:
     said = panel.get("charged_usd") if isinstance(panel, dict) else None
     if said is None and isinstance(usage, dict):
         said = usage.get("cost")
-    if isinstance(said, bool) or not isinstance(said, int | float | str):
+    return nano_of(said)
+
+
+def nano_of(usd: Any) -> Nano | None:
+    """Dollars as somebody else writes them, to the nano-dollar; None: no amount."""
+    if isinstance(usd, bool) or not isinstance(usd, int | float | str):
         return None
     try:
-        value = Decimal(str(said))
+        value = Decimal(str(usd))
     except InvalidOperation:
         return None
     return Nano(round(value * NANO_PER_USD)) if value.is_finite() and 0 <= value < NANO_PER_USD else None

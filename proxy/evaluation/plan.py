@@ -32,7 +32,7 @@ _VENDORS: Final = {
     r"kimi": "moonshot",
     r"glm": "zhipu",
 }
-_NAME = Annotated[str, Field(pattern=r"[\w.:/@+-]{1,128}$")]
+_NAME = Annotated[str, Field(pattern=r"^[\w.:/@+-]{1,128}$")]
 
 
 class _Strict(BaseModel):
@@ -43,7 +43,7 @@ class Entrant(_Strict):
     """A model, as it is asked for, and who makes it."""
 
     name: _NAME
-    vendor: Annotated[str, Field(pattern=r"[a-z0-9._-]{0,64}$")] = ""
+    vendor: Annotated[str, Field(pattern=r"^[a-z0-9._-]{0,64}$")] = ""
     """Empty: of several, or none that judges."""
 
 
@@ -78,7 +78,7 @@ class Plan(_Strict):
     scripted: bool = False
     """No language models: the report says that it claims nothing about quality."""
     questions: str
-    questions_digest: Annotated[str, Field(pattern=r"[0-9a-f]{64}$")]
+    questions_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     questions_count: int = Field(ge=1)
     protocol: str
     """Digest of the prompts."""

@@ -44,8 +44,8 @@ class Criterion(_Strict):
 class Question(_Strict):
     """One question."""
 
-    id: Annotated[str, Field(pattern=r"[a-z0-9][a-z0-9_.-]{0,63}$")]
-    domain: Annotated[str, Field(pattern=r"[a-z][a-z0-9_-]{0,31}$")]
+    id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
+    domain: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
     difficulty: Annotated[str, Field(max_length=32)] = ""
     form: Annotated[str, Field(max_length=32)] = ""
     question: Annotated[str, Field(min_length=10, max_length=64_000)]

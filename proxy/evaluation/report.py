@@ -146,8 +146,12 @@ def _spending(findings: Findings) -> list[Block]:
         seconds = [_NOT_KNOWN if value is None else f"{value:.2f} s" for value in (one.seconds_median, one.seconds_p95)]
         tokens = _NOT_KNOWN if one.output_tokens_mean is None else f"{one.output_tokens_mean:.0f}"
         answers = f"{one.answers} ({findings.failed_answers[name]} failed)"
-        rows.append((name, answers, each, one.basis or "", *seconds, tokens))
-    head = ("model", "answers", "cost of one", "cost known from", "median", "p95", "tokens of one")
+        listed = "" if one.list_cost_each is None else f"${usd_text(one.list_cost_each, places=6)}"
+        rows.append((name, answers, each, one.basis or "", listed, *seconds, tokens))
+    head = (
+        "model", "answers", "cost of one", "known from", "all its calls at list", "median", "p95",
+        "output tokens of one, all calls",
+    )  # fmt: skip
     judging = _NOT_KNOWN if findings.judging_cost is None else f"${usd_text(Nano(findings.judging_cost), places=4)}"
     blocks: list[Block] = [
         Heading("Cost and latency"),
