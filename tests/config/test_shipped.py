@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from proxy import discovery, shipped
@@ -303,3 +305,23 @@ def test_the_captured_providers_are_all_there() -> None:
         "deepseek", "xai", "ollama", "vllm",
     }  # fmt: skip
     assert all(any(operation.priced for _, operation in host.paths) for host in generation.capture)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.sets(st.sampled_from(KEYS)))
+def test_with_any_keys_a_panel_has_its_quorum_or_says_what_to_set(keys: set[str]) -> None:
+    """Seats name models that are served, of as many vendors as are needed; nobody else is called."""
+    generation = load_generation(ROOT / "config.yaml", environment=dict.fromkeys(keys, "k"))
+    for name, model in generation.catalogue.items():
+        if model.panel is None:
+            continue
+        served = generation.models.get(name)
+        if served is None or served.panel is None:
+            assert "_API_KEY in the environment" in generation.unavailable_models[name] or name == "consensus-auto"
+            continue
+        panel = served.panel
+        assert len(panel.seats) >= panel.quorum and panel.synthesisers
+        assert len({seat.vendor for seat in panel.seats}) >= panel.vendors_min
+        assert {seat.model for seat in (*panel.seats, *panel.spares, *panel.synthesisers)} <= generation.models.keys()
+        assert {candidate.upstream for candidate in served.candidates} <= generation.upstreams.keys()
+        assert {candidate.model for candidate in served.candidates} <= generation.models.keys()
