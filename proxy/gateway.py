@@ -17,6 +17,7 @@ from proxy.chain import compose, compose_observers
 from proxy.clock import Clock, SystemClock
 from proxy.config.schema import Generation
 from proxy.connect_policy import CapturePolicy
+from proxy.consensus.detection import warm_up
 from proxy.conversations.service import Conversations
 from proxy.driver import Driver, DriverLimits
 from proxy.endpoints import admin, bridge, credit, public
@@ -168,6 +169,9 @@ class Gateway:
             loop.create_task(self.byo.watch(), name="byo-watch"),
             loop.create_task(watch_caps(self), name="caps-watch"),
         ]
+        if any(model.panel is not None for model in self.generation.models.values()):
+            # Half a second of work that the first question to a panel need not wait for.
+            watches.append(loop.create_task(asyncio.to_thread(warm_up), name="language-model"))
         seconds = self.generation.file.reload_seconds
         if self.reloader is not None and seconds:
             watches.append(loop.create_task(self.reloader.watch(seconds), name="config-watch"))
