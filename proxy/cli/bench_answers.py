@@ -73,38 +73,31 @@ def plan(
 ) -> None:
     """Write down what is compared, by whom and by which rules, before anything is asked."""
     from proxy.evaluation.errors import EvaluationError
-    from proxy.evaluation.plan import Entrant, checked, entrant, vendor_of, write_plan
-    from proxy.evaluation.prompts import protocol_digest
+    from proxy.evaluation.plan import planned, write_plan
     from proxy.evaluation.questions import SHIPPED, read_questions
 
     try:
-        asked = read_questions(questions or SHIPPED)
-        known = "=" in candidate or vendor_of(candidate)
-        content = {
-            "written_at": opening.instant_text(opening.CLOCK.now_ms()),
-            "candidate": (entrant(candidate) if known else Entrant(name=candidate)).model_dump(),
-            "baselines": [entrant(one).model_dump() for one in baseline],
-            "judges": [entrant(one).model_dump() for one in judge],
-            "picker": picker,
-            "tie_rule": tie_rule,
-            "margin": margin,
-            "rubric_margin": rubric_margin,
-            "verdicts_min": verdicts_min,
-            "seed": secrets.randbits(32) if seed is None else seed,
-            "answer_tokens": answer_tokens,
-            "judge_tokens": judge_tokens,
-            "limit_field": limit_field,
-            "judge_format": judge_format,
-            "tries": tries,
-            "scripted": scripted,
-            "questions": asked.name,
-            "questions_digest": asked.digest,
-            "questions_count": len(asked.questions),
-            "protocol": protocol_digest(),
-        }
-        made = checked(content, "the plan")
+        made = planned(
+            read_questions(questions or SHIPPED),
+            written_at=str(opening.instant_text(opening.CLOCK.now_ms())),
+            candidate=candidate,
+            baselines=baseline,
+            judges=judge,
+            picker=picker,
+            tie_rule=tie_rule,
+            margin=margin,
+            rubric_margin=rubric_margin,
+            verdicts_min=verdicts_min,
+            seed=secrets.randbits(32) if seed is None else seed,
+            answer_tokens=answer_tokens,
+            judge_tokens=judge_tokens,
+            limit_field=limit_field,
+            judge_format=judge_format,
+            tries=tries,
+            scripted=scripted,
+        )
         write_plan(out, made)
-    except (EvaluationError, ValueError) as error:
+    except EvaluationError as error:
         fail(str(error))
     _tell_plan(made, out)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
+from typing import Final
 
 from proxy.evaluation.agreement import Level, alpha
 from proxy.evaluation.findings import Findings, JudgeFinding, QuestionFinding, Rubric, tally
@@ -30,6 +32,9 @@ NO_ANSWER = "the candidate did not answer"
 NO_BASELINE = "no baseline answered, or nobody could pick one"
 TOO_FEW = "too few judges gave a verdict"
 SPLIT = "judges contradict each other"
+_NAMES: Final = re.compile(
+    r"\b(openai|chatgpt|gpt-[0-9]|anthropic|claude|gemini|mistral|llama|deepseek|qwen|grok)\b", re.IGNORECASE
+)
 
 
 def findings_of(plan: Plan, questions: QuestionSet, entries: dict[str, Entry]) -> Findings:
@@ -68,6 +73,7 @@ def findings_of(plan: Plan, questions: QuestionSet, entries: dict[str, Entry]) -
         fingerprints=tuple(
             sorted({entry.extra["fingerprint"] for entry in entries.values() if "fingerprint" in entry.extra})
         ),
+        unblinded=sum(key.startswith(ANSWER) and bool(_NAMES.search(entry.text)) for key, entry in entries.items()),
         failed_answers={one.name: _failed(entries, one) for one in plan.entrants},
     )
 

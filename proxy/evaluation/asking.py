@@ -17,6 +17,8 @@ from proxy.evaluation.costs import Cost, RateTable, cost_of, read_rates
 from proxy.evaluation.errors import Stopped
 
 ANSWER_BYTES_MAX: Final = 16 << 20
+TEXT_CHARS_MAX: Final = 400_000
+EXTENSION_BYTES_MAX: Final = 256 << 10
 ERROR_CHARS_MAX: Final = 300
 CONNECT_SECONDS: Final = 10.0
 BACKOFF_SECONDS: Final = 1.0
@@ -155,6 +157,8 @@ class Asker:
         text = message.get("content") if isinstance(message, dict) else None
         if not isinstance(text, str) or not text.strip():
             raise _Again("an empty answer")
+        if len(text) > TEXT_CHARS_MAX:
+            raise _Again(f"an answer of more than {TEXT_CHARS_MAX} characters")
         usage = content.get("usage")
         usage = usage if isinstance(usage, dict) else {}
         cost = cost_of(content, model, self._rates)
@@ -227,6 +231,7 @@ def _seconds(text: str | None) -> float | None:
 def _extra(content: dict[str, Any]) -> dict[str, Any]:
     """What a consensus tells of itself, and what marks a scripted provider."""
     found = content.get("consensus")
-    extra = {"consensus": found} if isinstance(found, dict) else {}
+    small = isinstance(found, dict) and len(orjson.dumps(found)) <= EXTENSION_BYTES_MAX
+    extra = {"consensus": found} if small else {}
     fingerprint = content.get("system_fingerprint")
     return extra | ({"fingerprint": fingerprint[:64]} if isinstance(fingerprint, str) else {})

@@ -37,15 +37,25 @@ def claims_of(findings: Findings) -> Claims:
 
 
 def is_better(findings: Findings) -> bool:
-    """More wins than losses, by more than chance, and without any one judge too."""
+    """More wins than losses, by more than chance, without any one judge too, and not against the rubric."""
     tally = findings.tally
     every = all(judge.without.wins > judge.without.losses for judge in findings.judges)
-    return tally.sign_p < SIGNIFICANCE and tally.wins > tally.losses and every
+    return tally.sign_p < SIGNIFICANCE and tally.wins > tally.losses and every and not _contradicted(findings)
+
+
+def _contradicted(findings: Findings) -> bool:
+    """Preferred in comparison, and surely lower by the rubric."""
+    return findings.tally.wins > findings.tally.losses and findings.difference.high < 0
 
 
 def is_not_worse(findings: Findings) -> bool:
     """The interval of the rubric difference lies above the margin that the plan sets."""
     return findings.differences_count > 1 and findings.difference.low > -findings.plan.rubric_margin
+
+
+def sign_text(p: float) -> str:
+    """The p of the sign test, as it is told."""
+    return "sign test p < 0.001" if p < 0.001 else f"sign test p = {p:.3f}"
 
 
 def _quality(findings: Findings) -> tuple[list[str], list[str]]:
@@ -54,9 +64,10 @@ def _quality(findings: Findings) -> tuple[list[str], list[str]]:
     may, may_not = [], []
     better = f"{name} wins more often than it loses against {best}: {tally.wins} to {tally.losses}"
     if is_better(findings):
-        may.append(f"{better} of {tally.count} (sign test p = {tally.sign_p:.3f}; also without any one judge).")
+        may.append(f"{better} of {tally.count} ({sign_text(tally.sign_p)}; also without any one judge).")
     else:
-        may_not.append(f"{name} is better than {best} (sign test p = {tally.sign_p:.3f}).")
+        why = "comparison and rubric contradict each other" if _contradicted(findings) else sign_text(tally.sign_p)
+        may_not.append(f"{name} is better than {best} ({why}).")
     margin = f"{plan.rubric_margin:g} of 1"
     if is_not_worse(findings):
         worst = f"lower bound {difference.low:+.3f}"

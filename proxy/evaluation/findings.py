@@ -152,6 +152,8 @@ class Findings:
     judging_cost: int | None
     fingerprints: tuple[str, ...]
     failed_answers: dict[str, int]
+    unblinded: int
+    """Answers in which a vendor or a model is named."""
 
 
 def tally(outcomes: Iterable[Outcome]) -> Tally:

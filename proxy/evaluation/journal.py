@@ -6,6 +6,7 @@ be read stops the run, because what is missing is not known.
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,7 +16,7 @@ from typing import Any, Final, Self
 
 import orjson
 
-from proxy.evaluation.errors import BadJournal, BadPlan
+from proxy.evaluation.errors import BadJournal, BadPlan, Stopped
 
 VERSION: Final = 1
 LINE_BYTES_MAX: Final = 4 << 20
@@ -44,6 +45,7 @@ class Entry:
     """Why it failed or abstained."""
     verdict: list[bool] | list[float] | None = None
     """Of a rubric: met or not. Of a pair: the scores in the order shown."""
+    finish_reason: str = ""
     tries: int = 1
     seconds: float = 0.0
     """Of the last try."""
@@ -80,9 +82,15 @@ class Journal:
         return self
 
     def __enter__(self) -> Self:
-        self._drop_cut_line()
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         self._file = os.open(self.path, flags, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._file)
+            self._file = None
+            raise Stopped(f"Another run is writing {self.path}. Wait for it, or name another folder.") from error
+        self._drop_cut_line()
         if os.fstat(self._file).st_size == 0:
             self._write({"journal": VERSION, "plan": self._plan_digest})
         return self
@@ -134,8 +142,6 @@ class Journal:
 
     def _drop_cut_line(self) -> None:
         """What a process that died was writing."""
-        if not self.path.exists():
-            return
         with self.path.open("r+b") as file:
             size = file.seek(0, os.SEEK_END)
             place, tail = size, b""

@@ -43,6 +43,7 @@ def plain(findings: Findings) -> dict[str, Any]:
         "spending": {name: asdict(one) for name, one in findings.spending.items()},
         "judging_cost_nano": findings.judging_cost,
         "failed_answers": findings.failed_answers,
+        "unblinded_answers": findings.unblinded,
         "questions": [_question(one) for one in findings.questions],
     }
 

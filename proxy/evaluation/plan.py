@@ -15,6 +15,8 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from proxy.evaluation.errors import BadPlan
+from proxy.evaluation.prompts import protocol_digest
+from proxy.evaluation.questions import QuestionSet
 
 PLAN_BYTES_MAX: Final = 1 << 20
 JUDGES_MIN: Final = 3
@@ -128,6 +130,24 @@ def vendor_of(name: str) -> str:
     last = name.rpartition("/")[2].lower()
     found = next((vendor for pattern, vendor in _VENDORS.items() if re.match(pattern, last)), "")
     return found or (name.partition("/")[0].lower() if "/" in name else "")
+
+
+def planned(
+    questions: QuestionSet, *, written_at: str, candidate: str, baselines: list[str], judges: list[str], **rules: object
+) -> Plan:
+    """A plan for these questions; `rules` are the other fields of Plan. Raises BadPlan."""
+    known = "=" in candidate or vendor_of(candidate)
+    content = {
+        "written_at": written_at,
+        "candidate": entrant(candidate).model_dump() if known else {"name": candidate},
+        "baselines": [entrant(one).model_dump() for one in baselines],
+        "judges": [entrant(one).model_dump() for one in judges],
+        "questions": questions.name,
+        "questions_digest": questions.digest,
+        "questions_count": len(questions.questions),
+        "protocol": protocol_digest(),
+    }
+    return checked({**content, **rules}, "the plan")
 
 
 def write_plan(path: Path, plan: Plan) -> None:

@@ -36,14 +36,13 @@ def shares_by_domain(tallies: Mapping[str, Tally]) -> str:
 def differences(findings: Findings) -> str:
     """Rubric difference of each question, sorted; the margin as a band, the mean with its interval on top."""
     ordered = sorted(one.difference for one in findings.questions if one.difference is not None)
-    reach = max([0.1, *(abs(value) for value in ordered)])
+    step = _step(max([0.1, *(abs(value) for value in ordered)]) / 2)
+    reach = 2 * step
     height = 90 + 4 * len(ordered)
     margin = findings.plan.rubric_margin
     left, right = _x(-margin, -reach, reach), _x(margin, -reach, reach)
     parts = [f'<rect class="band" x="{left:.1f}" y="10" width="{right - left:.1f}" height="{height - 40}"/>']
-    parts += _grid(
-        [reach * step / 2 for step in (-2, -1, 0, 1, 2)], height, lambda value: f"{value:+.2f}", -reach, reach
-    )
+    parts += _grid([step * times for times in (-2, -1, 0, 1, 2)], height, lambda value: f"{value:+.2f}", -reach, reach)
     zero = _x(0, -reach, reach)
     for row, value in enumerate(ordered):
         y, x = 60 + 4 * row, _x(value, -reach, reach)
@@ -65,13 +64,12 @@ def cost_and_latency(findings: Findings) -> str:
     ]
     if not points:
         return ""
-    slowest, dearest = max(x for _, x, _ in points) * 1.15 or 1, max(y for _, _, y in points) * 1.15 or 1
-    parts = _grid(
-        [slowest * step / 4 for step in range(5)], _SCATTER_HEIGHT, lambda value: f"{value:.3g} s", 0, slowest
-    )
+    across, up = _step(max(x for _, x, _ in points) / 3.5), _step(max(y for _, _, y in points) / 3.5)
+    slowest, dearest = 4 * across, 4 * up
+    parts = _grid([across * step for step in range(5)], _SCATTER_HEIGHT, lambda value: f"{value:.3g} s", 0, slowest)
     for step in range(5):
         y = _SCATTER_HEIGHT - 30 - step / 4 * (_SCATTER_HEIGHT - 50)
-        parts.append(_text(_LEFT - 12, y + 4, f"${dearest * step / 4:.3g}", "end"))
+        parts.append(_text(_LEFT - 12, y + 4, f"${up * step:.3g}", "end"))
         parts.append(f'<line class="axis" x1="{_LEFT}" y1="{y:.1f}" x2="{WIDTH - _RIGHT}" y2="{y:.1f}"/>')
     for name, seconds, usd in points:
         x, y = _x(seconds, 0, slowest), _SCATTER_HEIGHT - 30 - usd / dearest * (_SCATTER_HEIGHT - 50)
@@ -81,6 +79,14 @@ def cost_and_latency(findings: Findings) -> str:
         parts.append(_text(x + (-10 if near_edge else 10), y - 8, name, "end" if near_edge else "start"))
     said = "; ".join(f"{name}: {seconds:.3g} s, ${usd:.3g}" for name, seconds, usd in points)
     return _svg(_SCATTER_HEIGHT, "Median seconds and mean cost of an answer", said, parts)
+
+
+def _step(least: float) -> float:
+    """The next of 1, 2, 2.5, 5 and 10 times a power of ten."""
+    if least <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(power * step for step in (1, 2, 2.5, 5, 10) if power * step >= least * (1 - 1e-9))
 
 
 def _svg(height: int, title: str, description: str, parts: Sequence[str]) -> str:

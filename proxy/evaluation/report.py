@@ -7,7 +7,7 @@ from typing import Final
 
 from proxy.evaluation import plots
 from proxy.evaluation.blocks import Block, Bullets, Figure, Heading, Paragraph, Table
-from proxy.evaluation.claims import claims_of
+from proxy.evaluation.claims import claims_of, sign_text
 from proxy.evaluation.findings import Findings, QuestionFinding
 from proxy.evaluation.judging import Outcome, verdict
 from proxy.evaluation.plan import ROTATE, Plan
@@ -48,7 +48,7 @@ def _result(findings: Findings) -> list[Block]:
     return [
         Heading("Result"),
         Table(f"n = {tally.count} questions, all counted; 95 % Wilson intervals", ("", "questions", "share"), rows),
-        Paragraph(f"{lost}; {worst}. Sign test of wins against losses: p = {tally.sign_p:.3f}, two-sided."),
+        Paragraph(f"{lost}; {worst}. Wins against losses: {sign_text(tally.sign_p)}, two-sided."),
         Paragraph(
             f"Rubric score, candidate less baseline: {_signed(findings.difference)} over {findings.differences_count} "
             f"questions (95 %, paired bootstrap, {plan.resamples} resamples); margin {plan.rubric_margin:g}. "
@@ -122,7 +122,8 @@ def _judges(findings: Findings) -> list[Block]:
             f"{scores} (interval); 1 is agreement, 0 is chance, below 0.667 nothing should be concluded. Both orders "
             f"agree in {_percent(findings.consistent)} of pairs; of all preferences "
             f"{_percent(findings.first_preferred)} are for the answer shown first (50 % is no bias). In {related} "
-            "questions a judge of either answer's vendor had to judge, because nobody else was left."
+            "questions a judge of either answer's vendor had to judge, because nobody else was left. "
+            f"{findings.unblinded} answers name a vendor or a model, so that judges may have known or guessed whose."
         ),
     ]
 
@@ -145,7 +146,7 @@ def _spending(findings: Findings) -> list[Block]:
         each = _NOT_KNOWN if one.cost_each is None else f"${usd_text(one.cost_each, places=6)}"
         seconds = [_NOT_KNOWN if value is None else f"{value:.2f} s" for value in (one.seconds_median, one.seconds_p95)]
         tokens = _NOT_KNOWN if one.output_tokens_mean is None else f"{one.output_tokens_mean:.0f}"
-        answers = f"{one.answers} ({findings.failed_answers[name]} failed)"
+        answers = f"{one.answers} ({findings.failed_answers[name]} failed, {one.cut} cut at the limit)"
         listed = "" if one.list_cost_each is None else f"${usd_text(one.list_cost_each, places=6)}"
         rows.append((name, answers, each, one.basis or "", listed, *seconds, tokens))
     head = (

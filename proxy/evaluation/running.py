@@ -167,6 +167,7 @@ class Run:
             cost += reply.cost.nano or 0
             told: dict[str, Any] = {
                 "text": reply.text,
+                "finish_reason": reply.finish_reason,
                 "tries": number,
                 "seconds": round(reply.seconds, 3),
                 "input_tokens": reply.input_tokens,

@@ -16,6 +16,8 @@ class Spending:
     """Of the questions that it answered."""
 
     answers: int
+    cut: int
+    """Of them, those that the output limit cut."""
     priced: int
     """Of them, those whose cost is known."""
     cost: Nano | None
@@ -45,6 +47,7 @@ def spending_of(model: str, entries: Mapping[str, Entry]) -> Spending:
     seconds = sorted(entry.seconds for entry in own)
     return Spending(
         len(own),
+        sum(entry.finish_reason == "length" for entry in own),
         len(costs),
         Nano(sum(costs)) if costs else None,
         " and ".join(sorted({entry.cost_basis for entry in own if entry.cost_basis})),

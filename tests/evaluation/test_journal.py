@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.evaluation.errors import BadJournal, BadPlan
+from proxy.evaluation.errors import BadJournal, BadPlan, Stopped
 from proxy.evaluation.journal import OK, Entry, Journal
 
 PLAN = "a" * 64
@@ -70,3 +70,11 @@ def test_no_journal_is_an_empty_one(tmp_path: Path) -> None:
     assert journal.entries == {}
     with pytest.raises(RuntimeError, match="not open"):
         journal.add(ONE)
+
+
+def test_two_runs_do_not_write_one_journal(path: Path) -> None:
+    """The second is told, and writes nothing."""
+    before = path.read_bytes()
+    with Journal(path, PLAN), pytest.raises(Stopped, match="Another run"), Journal(path, PLAN):
+        pytest.fail("entered")
+    assert path.read_bytes() == before

@@ -70,6 +70,12 @@ def test_better_needs_more_than_chance_and_more_than_one_judge(findings: Finding
     assert any("is better than" in one for one in claims_of(decided).may_not)
 
 
+def test_better_is_not_claimed_against_the_rubric(findings: Findings) -> None:
+    """Preferred in comparison, surely lower by points: one of the two is wrong."""
+    found = dataclasses.replace(with_outcomes(findings, 30, 0, 5), difference=Interval(-0.1, -0.2, -0.01))
+    assert any("is better than" in one and "contradict each other" in one for one in claims_of(found).may_not)
+
+
 @pytest.mark.parametrize(("low", "allowed"), [(-0.049, True), (-0.051, False)])
 def test_not_worse_is_by_the_margin_of_the_plan(findings: Findings, low: float, allowed: bool) -> None:
     """0.05: the interval's lower end decides."""

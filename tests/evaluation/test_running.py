@@ -246,3 +246,14 @@ async def test_failures_are_written_down(tmp_path: Path) -> None:
     ]
     assert {one.picker for one in found.questions} == {"judge-three"}
     assert found.tally.inconclusive == 6
+
+
+async def test_answers_that_name_their_maker_are_counted(tmp_path: Path) -> None:
+    """Blindness is only as good as the answers."""
+    questions = question_set(tmp_path)
+
+    def boasting(body: Mapping[str, Any]) -> str | None:
+        return "As ChatGPT, quality=6.0" if body["model"] == "beta" else None
+
+    found = await ran(tmp_path, ScriptedAsker(WEAK, boasting), questions, plan(questions))
+    assert found.unblinded == 6
