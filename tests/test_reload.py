@@ -10,6 +10,8 @@ import pytest
 
 from proxy.reload import Reloader
 from tests.support.fakes import generation
+from tests.support.files import Files
+from tests.support.panels import CONSENSUS
 
 
 async def test_files_that_are_being_written_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,3 +45,19 @@ async def test_files_that_are_being_written_are_left_alone(tmp_path: Path, monke
         await done.wait()
     watching.cancel()
     assert "".join(tried) == "d"
+
+
+def test_a_policy_file_that_comes_or_goes_is_a_change(tmp_path: Path) -> None:
+    """Panels may be set up, and taken away, while it runs."""
+    files = Files(tmp_path)
+    current = files.load()
+
+    async def apply(_: Any) -> None:
+        raise AssertionError("nothing is read here")
+
+    reloader = Reloader(tmp_path / "config.yaml", lambda: current, apply, None)
+    before = reloader._signature()
+    files.write("policies/consensus.yaml", CONSENSUS)
+    assert reloader._signature() != before
+    (tmp_path / "policies" / "consensus.yaml").unlink()
+    assert reloader._signature() == before

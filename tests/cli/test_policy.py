@@ -17,6 +17,7 @@ from proxy.identities import CapSetting
 from proxy.keys import KeyStore
 from tests.support.fakes import FakeClock
 from tests.support.files import Files
+from tests.support.panels import CONSENSUS
 
 TEAMS = """\
 organisations:
@@ -270,3 +271,23 @@ def test_a_mistake_in_a_table_is_shown_at_its_line(
     result = tollway("test", str(files.root / "cases.yaml"))
     assert result.exit_code == 2
     assert told in result.stderr
+
+
+def test_panels_are_in_explanations_and_tables_like_any_model(
+    tollway: Callable[..., Result], files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Denied by name, by tier, or because rules leave too few of its members."""
+    monkeypatch.setenv("GROQ_API_KEY", "gsk-test")
+    files.write("policies/consensus.yaml", CONSENSUS)
+    who = ("--team", "research", "--user", "ann")
+    judgement = explained(tollway, *who, "--model", "consensus-quick")["judgement"]
+    assert judgement["verdict"] == "model_not_allowed" and "its members are of 1 vendor" in judgement["message"]
+    files.edit("policies/teams.yaml", "    models: {deny: [shared]}\n", "    models: {deny: [consensus-l*]}\n")
+    cases = [
+        "{team: research, user: ann, model: consensus-quick, expect: allow}",
+        "{team: research, user: ann, model: consensus-long, expect: model_not_allowed}",
+        "{team: research, user: bob, model: consensus-auto, expect: model_not_in_tier}",
+    ]
+    files.write("cases.yaml", "cases:\n" + "".join(f"  - {case}\n" for case in cases))
+    result = tollway("test", str(files.root / "cases.yaml"))
+    assert "3 cases, none failed." in result.stdout
