@@ -170,8 +170,7 @@ class Gateway:
             loop.create_task(watch_caps(self), name="caps-watch"),
         ]
         if any(model.panel is not None for model in self.generation.models.values()):
-            # Half a second of work that the first question to a panel need not wait for.
-            watches.append(loop.create_task(asyncio.to_thread(warm_up), name="language-model"))
+            watches.append(loop.create_task(warm_language_model(self.log), name="language-model"))
         seconds = self.generation.file.reload_seconds
         if self.reloader is not None and seconds:
             watches.append(loop.create_task(self.reloader.watch(seconds), name="config-watch"))
@@ -354,6 +353,12 @@ class Gateway:
         closing.cancel()
         await asyncio.wait({closing})
         await self.engine.close(0)
+
+
+async def warm_language_model(log: Any) -> None:
+    """Half a second of work that the first question to a panel need not wait for."""
+    if not await asyncio.to_thread(warm_up):
+        log.warning("language_model_not_loaded", remedy="it needs a writable folder for temporary files")
 
 
 async def _refuse(exchange: Exchange) -> Response:

@@ -50,6 +50,7 @@ _NO_LANGUAGE: Final = "zxx"
 _STARTS: Final = tuple([first for first, _, _ in _SCRIPTS])
 _loading = threading.Lock()
 _identifier: LanguageIdentifier | None = None
+_tried = False
 
 
 def prose(text: str) -> str:
@@ -77,12 +78,12 @@ def language_of(text: str) -> str:
     if len(languages) == 1:
         return languages[0]
     if languages:
-        guessed, _ = _model().classify(text)
-        return str(guessed) if guessed in languages else languages[0]
+        guessed, _ = _guess(text)
+        return guessed if guessed in languages else languages[0]
     if letters < LETTERS_MIN:
         return UNKNOWN
-    code, confidence = _model().classify(text)
-    return str(code) if confidence >= CONFIDENCE_MIN and code in NAMES else UNKNOWN
+    code, confidence = _guess(text)
+    return code if confidence >= CONFIDENCE_MIN and code in NAMES else UNKNOWN
 
 
 def language_name(code: str) -> str:
@@ -90,9 +91,12 @@ def language_name(code: str) -> str:
     return NAMES.get(code, "the language of the question")
 
 
-def warm_up() -> None:
-    """Load the model, half a second of work: for a thread at start. Without it the first question waits for it."""
-    language_of("Which language is this sentence written in?")
+def warm_up() -> bool:
+    """Load the model, half a second of work: for a thread at start. Without it the first question waits for it.
+
+    False where it cannot be loaded: languages are then told by their script alone.
+    """
+    return _model() is not None
 
 
 def _script_of(counts: Counter[tuple[str, ...]], letters: int) -> tuple[str, ...]:
@@ -114,14 +118,40 @@ def _written_in(point: int) -> tuple[str, ...] | None:
     return languages if point <= last else None
 
 
-def _model() -> LanguageIdentifier:
-    global _identifier
-    if _identifier is None:
-        with _loading:
-            if _identifier is None:
-                from py3langid.langid import MODEL_FILE, LanguageIdentifier
+def _guess(text: str) -> tuple[str, float]:
+    """The likeliest language and how sure that is, from 0 to 1."""
+    model = _model()
+    if model is None:
+        return UNKNOWN, 0.0
+    code, confidence = model.classify(text)
+    return str(code), float(confidence)
 
-                made = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-                made.set_languages([code for code in made.labels if code in NAMES or code == _NO_LANGUAGE])
-                _identifier = made
+
+def _model() -> LanguageIdentifier | None:
+    global _identifier, _tried
+    if not _tried:
+        with _loading:
+            if not _tried:
+                try:
+                    _identifier = _loaded()
+                except OSError:  # It is unpacked into a temporary file, for which there may be no place.
+                    _identifier = None
+                _tried = True
     return _identifier
+
+
+def _loaded() -> LanguageIdentifier:
+    """The model of the languages that have a name here; the others' share of it is let go."""
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    whole = LanguageIdentifier.from_model_file(MODEL_FILE)
+    kept = [place for place, code in enumerate(whole.nb_classes) if code in NAMES or code == _NO_LANGUAGE]
+    return LanguageIdentifier(
+        whole.nb_ptc[:, kept],
+        whole.nb_pc[kept],
+        [whole.nb_classes[place] for place in kept],
+        whole.tk_nextmove,
+        whole.tk_output,
+        norm_probs=True,
+        tk_row=whole.tk_row,
+    )

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from proxy.consensus import detection
+from proxy.consensus import language as models
 from proxy.consensus.detection import detect, language_name
 from proxy.consensus.domain import domain_of
 from proxy.consensus.settings import DOMAINS
@@ -128,6 +129,26 @@ def test_code_and_addresses_say_nothing_about_the_language() -> None:
     """A German question beside English code is German."""
     code = "```python\nfor every_single_item in the_whole_collection_of_things: print(every_single_item)\n```"
     assert language(f"{code}\nWarum ist diese Schleife so langsam? https://example.com/the/english/address") == "de"
+
+
+def test_without_its_model_languages_are_told_by_their_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may be no place for its temporary file: nothing raises, and it is tried once."""
+    tries = []
+
+    def fails() -> None:
+        tries.append(1)
+        raise FileNotFoundError("no usable temporary directory")
+
+    monkeypatch.setattr(models, "_loaded", fails)
+    monkeypatch.setattr(models, "_tried", False)
+    monkeypatch.setattr(models, "_identifier", None)
+    assert not detection.warm_up()
+    assert [language(text) for text in ("Wie kann ich am schnellsten eine Sprache lernen?", "Что это?", "你好")] == [
+        "und",
+        "ru",
+        "zh",
+    ]
+    assert len(tries) == 1
 
 
 def test_name_of_a_language_is_for_prompts() -> None:
