@@ -11,9 +11,10 @@ from proxy.catalogue import Candidate
 from proxy.client_addresses import parse
 from proxy.errors import CODES
 from proxy.policy.callers import merged
+from proxy.policy.known_as import provider_names
 from proxy.policy.rules import Hours
 from proxy.policy.verdicts import denied_address, denied_call, denied_path, denied_time, fits_path, hours_text, is_open
-from tests.support.fakes import model
+from tests.support.fakes import generation, model
 from tests.support.panels import mode, panel_model
 from tests.support.rules import WEEKDAYS, hours, scoped
 
@@ -274,3 +275,13 @@ def test_a_panel_is_denied_when_its_quorum_is_not_left() -> None:
     assert (rule(allowed=("a", "b", "c")) or "").startswith("models.allow: ")
     assert "1 of its members can be called, and it needs 2" in (rule("a", "b") or "")
     assert "none of its synthesisers can be called" in (rule("a", "b", "d") or "") or rule("a", "b", "d")
+
+
+def test_a_panel_is_no_name_of_a_providers_model() -> None:
+    """A rule against a panel does not fall on its members asked for by themselves, with whatever key."""
+    plain = model("a", candidates=(Candidate("at-a", "a"),))
+    panel = panel_model()
+    known = provider_names(generation(models={"a": plain, panel.name: panel}))
+    assert known.of("at-a", "a") == {"a"}
+    assert known.meant("a", None) == {"a"}
+    assert known.meant(panel.name, None) == {panel.name}
