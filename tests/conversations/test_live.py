@@ -14,7 +14,7 @@ import yaml
 
 from proxy import shipped
 from tests.peers.behaviour import Behaviour
-from tests.support.world import CHAIN, World, world
+from tests.support.world import CHAIN, TEAMS, World, world
 
 WAIT_SECONDS_MAX = 20.0
 AT_ONCE = 20
@@ -45,7 +45,11 @@ def chain() -> list[Any]:
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A running proxy with one quick panel."""
     file = yaml.safe_load((shipped.folder() / "policies" / "consensus.yaml").read_text())
-    policies = {"consensus": {**file, "modes": {"fast": MODE}, "default": "fast", "auto": None}}
+    teams = {
+        **TEAMS,
+        "teams": {**TEAMS["teams"], "ruled": {**TEAMS["teams"]["default"], "content": ["mail_addresses"]}},
+    }
+    policies = {"teams": teams, "consensus": {**file, "modes": {"fast": MODE}, "default": "fast", "auto": None}}
     folder = tmp_path_factory.mktemp("conversations")
     with world(folder, config={"chain": chain()}, policies=policies, deadlines=DEADLINES) as running:
         yield running
@@ -65,9 +69,9 @@ def client(house: World) -> Iterator[Ask]:
 
 
 class asking:  # noqa: N801 (used as a function)
-    def __init__(self, house: World) -> None:
+    def __init__(self, house: World, team: str = "default") -> None:
         self._house = house
-        headers = {"authorization": f"Bearer {house.gateway.make_key()}"}
+        headers = {"authorization": f"Bearer {house.gateway.make_key(team=team)}"}
         self._client = httpx.Client(headers=headers, timeout=30, trust_env=False)
 
     def __enter__(self) -> Ask:
@@ -149,6 +153,26 @@ def test_same_key_gives_the_stored_answer(house: World, client: Ask, stream: boo
     assert listed["turns"] == 2
     other = orchestrate(client, "What is a contract?", "new", "key-1", stream=stream)
     assert (other.status_code, other.json()["error"]["code"]) == (422, "idempotency_mismatch")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_turns_and_repeated_answers_are_as_content_rules_left_them(house: World, stream: bool) -> None:
+    """A mail address in the question and one in the answer: neither is kept, neither is told."""
+    house.provider.reset()
+    house.provider.default = Behaviour(text="Write to office@example.com now.")
+    with asking(house, "ruled") as ask:
+        answers = [orchestrate(ask, "Is ann@example.com right?", "new", "ruled", stream=stream) for _ in range(2)]
+        (listed,) = ask("GET", "/v1/conversations").json()["data"]
+        kept = ask("GET", f"/v1/conversations/{listed['id']}").json()["messages"]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[1].headers["idempotent-replayed"] == "true"
+    assert not any("@example.com" in answer.text for answer in answers)
+    whole = [events(answer)[-1]["result"] if stream else answer.json() for answer in answers]
+    assert [one["content"] for one in kept][1] == whole[0]["answer"] == whole[1]["answer"]
+    assert len(kept) == 2
+    assert "@example.com" not in str(kept)
+    assert not any(b"ann@example.com" in one.body for one in house.provider.requests)
+    house.provider.reset()
 
 
 def test_key_reaches_no_provider_and_counts_for_chat_completions(house: World, client: Ask) -> None:
