@@ -75,7 +75,9 @@ async def ask(run: Run, panel: Panel, reused: Mapping[str, Draft]) -> Members:
     panel.drafts = {name: found[name] for name in sorted(found, key=order.index)}
     _mark_strangers(run, panel)
     panel.recount()
-    run.flags.extend(f"{draft.label}: {name}" for draft in panel.drafts.values() for name in draft.flags.names)
+    for draft in panel.drafts.values():
+        for name in draft.flags.names:
+            run.flag(draft.label, name)
     return members
 
 
@@ -202,7 +204,7 @@ def _mark_strangers(run: Run, panel: Panel) -> None:
     for name, draft in panel.drafts.items():
         if spoken[name] not in (asked, UNKNOWN):
             panel.drafts[name] = replace(draft, stranger=True)
-            run.flags.append(f"{draft.label}: other_language")
+            run.flag(draft.label, "other_language")
 
 
 async def _tell_end(run: Run, outcome: Outcome) -> None:

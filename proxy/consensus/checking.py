@@ -10,7 +10,7 @@ from proxy.consensus.api import Answer, CallSpec
 from proxy.consensus.ballots import Mark
 from proxy.consensus.claims import Claim, checked, contested
 from proxy.consensus.context import Run
-from proxy.consensus.evaluation import admitted
+from proxy.consensus.evaluation import admitted, all_but_one
 from proxy.consensus.gathering import Gathering, Plan
 from proxy.consensus.panel import Panel
 from proxy.consensus.reviewing import check_spec, read_check
@@ -27,7 +27,8 @@ async def check(run: Run, panel: Panel) -> None:
     claims = contested(panel.claims)[: run.consensus.rules.claims_max]
     if not claims:
         return
-    batches = assigned(claims, panel.seats[:CALLS_MAX])
+    whole = [draft.seat for draft in panel.drafts.values() if not draft.partial]
+    batches = assigned(claims, whole[:CALLS_MAX])
     specs = {seat.name: check_spec(run, seat, [claims[index] for index in indexes]) for seat, indexes in batches}
     if not specs or not admitted(run, panel, STAGE, list(specs.values())):
         return
@@ -41,7 +42,7 @@ async def check(run: Run, panel: Panel) -> None:
             verdicts[indexes[position]].append(mark)
         return "" if marks else "garbage"
 
-    plan = Plan(quorum=max(1, len(specs) - 1), ends_at=run.stage_end(), judge=wrong)
+    plan = Plan(quorum=all_but_one(len(specs)), ends_at=run.stage_end(), judge=wrong)
     gathered = await Gathering(run.caller, run.consensus.rules, plan).gather(list(specs.values()))
     for outcome in gathered.outcomes:
         run.note(outcome)

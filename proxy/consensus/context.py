@@ -99,6 +99,12 @@ class Run:
         typical = median(self._seconds) if self._seconds else 0.0
         return self.stage_end() - self.caller.now() > typical
 
+    def flag(self, label: str, name: str) -> None:
+        """Something odd about a member's answer."""
+        noted = f"{label}: {name}"
+        if noted not in self.flags:
+            self.flags.append(noted)
+
     def skip(self, stage: str, reason: str) -> None:
         """A stage is left out, and said to be."""
         noted = f"{stage}: {reason}"

@@ -106,9 +106,9 @@ async def _concluded(run: Run, found: Deliberation, *, went_on: bool) -> Result:
     else:
         final = _survivor(run, found)
     gate = PASSED
-    if found.quorum and not passes(panel, final):
+    if not passes(panel, final):
         gate = FAILED
-        if run.question.verified and final.draft is None:
+        if found.quorum and run.question.verified and final.draft is None:
             final, gate = best_member(run, panel), REPLACED
     if not run.told:
         for piece in pieces(final.text):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from proxy.consensus.admission import smallest
 from proxy.consensus.context import BUDGET, TIME, Run
 from proxy.consensus.deliberation import Deliberation, deliberate
@@ -36,7 +38,10 @@ async def escalated(run: Run, second: Mode, found: Deliberation) -> Deliberation
             run.adopt(seat, reused[seat.name].label)
     await run.tell("round", round=0, converged=False, escalated=True, mode=second.name)
     further = await deliberate(run, reused)
-    return further if further.panel.drafts or not found.panel.drafts else None
+    if further.panel.drafts or not found.panel.drafts:
+        return further
+    run.mode = replace(first, deadlines=second.deadlines)
+    return None
 
 
 def reusable(found: Deliberation, second: Mode, run: Run) -> dict[str, Draft]:

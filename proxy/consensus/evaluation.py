@@ -19,12 +19,13 @@ async def evaluate(run: Run, panel: Panel, round_: int) -> bool:
 
     A judge that is lost, or whose reply is no ballot, abstains.
     """
+    stage = STAGE if round_ == 0 else f"{STAGE} {round_}"
     sheets = _sheets(run, panel)
     if len(panel.drafts) < 2 or not sheets:
-        run.skip(STAGE, "one answer")
+        run.skip(stage, "one answer")
         return False
     specs = {paper.judge: judge_spec(run, panel, paper, round_) for paper in sheets}
-    if not admitted(run, panel, STAGE, list(specs.values())):
+    if not admitted(run, panel, stage, list(specs.values())):
         return False
     sheet_of = {paper.judge: paper for paper in sheets}
     ballots: dict[str, Ballot] = {}
@@ -37,16 +38,27 @@ async def evaluate(run: Run, panel: Panel, round_: int) -> bool:
         ballots[paper.judge] = ballot
         return ""
 
-    plan = Plan(quorum=min(run.mode.quorum, len(specs)), ends_at=run.stage_end(), judge=wrong)
+    plan = Plan(quorum=all_but_one(len(specs)), ends_at=run.stage_end(), judge=wrong)
     gathered = await Gathering(run.caller, run.consensus.rules, plan).gather(list(specs.values()))
     for outcome in gathered.outcomes:
         run.note(outcome)
     if not ballots:
-        run.skip(STAGE, "no ballot")
+        run.skip(stage, "no ballot")
         return False
     panel.judge([ballots[judge] for judge in specs if judge in ballots])
     await _tell(run, panel, round_, len(sheets))
     return True
+
+
+def all_but_one(count: int) -> int:
+    """Quorum of a stage after the members': one that hangs holds up nobody, and as few ballots as can be are missing
+    from an order that is fair as a whole."""
+    return max(1, count - 1)
+
+
+def ahead(run: Run, panel: Panel, round_: int) -> list[CallSpec]:
+    """The calls of an evaluation to come, as far as one can tell by now."""
+    return [judge_spec(run, panel, paper, round_) for paper in _sheets(run, panel)]
 
 
 def admitted(run: Run, panel: Panel, stage: str, specs: list[CallSpec]) -> bool:
@@ -62,8 +74,9 @@ def admitted(run: Run, panel: Panel, stage: str, specs: list[CallSpec]) -> bool:
 
 
 def _sheets(run: Run, panel: Panel) -> tuple[Paper, ...]:
-    names = list(panel.drafts)
-    return papers(names, names, random=run.random)
+    """Whose answer broke off is judged, and does not judge: it would hang again."""
+    judges = [name for name, draft in panel.drafts.items() if not draft.partial]
+    return papers(judges, list(panel.drafts), random=run.random)
 
 
 async def _tell(run: Run, panel: Panel, round_: int, judges: int) -> None:

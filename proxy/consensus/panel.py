@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from fractions import Fraction
+from typing import Any, Final
 
 from proxy.consensus import agreement, ballots, claims, injection
 from proxy.consensus.agreement import Position, Round, Tally, Vote
@@ -14,6 +15,12 @@ from proxy.consensus.injection import Flags
 from proxy.consensus.quality import Judged, judged
 from proxy.consensus.reading import Reading
 from proxy.consensus.settings import Consensus, Seat
+from proxy.consensus.typed import same
+
+SUPPORT: Final = Fraction(3, 4)
+"""What a result that all families give is worth beside the first place on every ballot. On recorded answers of four
+models to 1,319 sums, with judges right three times in four, anything from a half to three halves does equally well,
+and a point better than ballots alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,8 @@ class Panel:
     origins: dict[str, Draft] = field(default_factory=dict)
     """First drafts of seats that have revised theirs."""
     ballots: tuple[Ballot, ...] = ()
+    fresh: bool = True
+    """The ballots are about the present drafts; otherwise about the first ones, which were revised since."""
     shares: dict[str, Judged] = field(default_factory=dict)
     """Seat -> what the judges say of its draft, where they judged it."""
     claims: tuple[Claim, ...] = ()
@@ -112,21 +121,36 @@ class Panel:
         )
 
     def ranked(self) -> list[Draft]:
-        """All drafts, the best first: by ballots, or where nobody judged by how many say the same; what is whole and
-        says nothing to judges before what is not. Never by length."""
-        tally = self.tally()
-        support = {seat: position.share for position in tally.positions for seat in position.seats}
-        order = [standing.seat for standing in self.standings()]
-        order = order or sorted(self.drafts, key=lambda name: -support.get(name, 0))
-        place = {name: index for index, name in enumerate(order)}
+        """All drafts, the best first: by ballots and by how many say the same; what is whole and says nothing to judges
+        before what is not. Never by length."""
         aside = self.excluded()
+        standings = self.standings()
+        place = {standing.seat: index for index, standing in enumerate(standings)}
+        worth = self._worth({standing.seat: standing.borda for standing in standings}, aside)
         return sorted(
             self.drafts.values(),
             key=lambda draft: (
                 draft.seat.name in aside or not draft.votes or not draft.whole or draft.stranger,
-                place.get(draft.seat.name, len(place)),
+                -worth[draft.seat.name],
+                place.get(draft.seat.name, 0),
             ),
         )
+
+    def _worth(self, borda: dict[str, Fraction], aside: frozenset[str]) -> dict[str, Fraction]:
+        """Of each draft: the mean of the ballots for all that say the same, and how many say it. Ballots on one of
+        them are ballots on what it says."""
+        worth = {name: borda.get(name, Fraction(0)) for name in self.drafts}
+        judged = {name: worth[name] for name in self.drafts if name not in aside}
+        for position in self.tally().positions:
+            said = [name for name in judged if same(self._judged_draft(name).reading.answer, position.answer)]
+            heard = said or [seat for seat in position.seats if seat in judged]
+            mean = sum((judged[name] for name in heard), Fraction(0)) / max(1, len(heard))
+            worth.update(dict.fromkeys(position.seats, mean + SUPPORT * position.share))
+        return worth
+
+    def _judged_draft(self, name: str) -> Draft:
+        """The draft of a seat that the ballots are about."""
+        return self.drafts[name] if self.fresh else self.origins.get(name, self.drafts[name])
 
     def lead_of(self, position: Position) -> Draft | None:
         """The best draft of those that say this, of those fit to be sent as they are."""
@@ -148,7 +172,7 @@ class Panel:
 
     def judge(self, found: Sequence[Ballot]) -> None:
         """Take over the ballots of an evaluation of the present drafts."""
-        self.ballots = tuple(found)
+        self.ballots, self.fresh = tuple(found), True
         self.shares = {}
         for name in self.drafts:
             said = self.judged(name)
@@ -174,6 +198,7 @@ class Panel:
         name = revised.seat.name
         self.origins.setdefault(name, self.drafts[name])
         self.drafts[name] = revised
+        self.fresh = False
 
     def round(self) -> Round:
         """How things stand, for comparing them with the next round."""
@@ -187,7 +212,7 @@ class Panel:
             unanimous=leader is not None and ballots.unanimous_leader(self.ballots, self.excluded()) == leader,
             answers=self.texts,
             score=0.0 if share is None else share.share,
-            judged=bool(self.ballots),
+            judged=bool(self.ballots) and self.fresh,
         )
 
     def agreement(self) -> float:

@@ -10,7 +10,7 @@ from proxy.consensus.answers import draft_from, garbage
 from proxy.consensus.api import Answer, CallSpec
 from proxy.consensus.claims import Claim, contested
 from proxy.consensus.context import Run
-from proxy.consensus.evaluation import admitted, evaluate
+from proxy.consensus.evaluation import admitted, ahead, all_but_one, evaluate
 from proxy.consensus.gathering import Gathering, Plan
 from proxy.consensus.panel import Draft, Panel
 from proxy.consensus.prompting import refine_spec
@@ -56,7 +56,8 @@ async def _refine(run: Run, panel: Panel, round_: int) -> bool | None:
         disputed = objections(run, panel, draft)
         if disputed:
             specs.append(refine_spec(run, draft, disputed, round_, fence))
-    if not specs or not admitted(run, panel, STAGE, specs):
+    judging = ahead(run, panel, round_) if run.mode.reevaluate and panel.ballots else []
+    if not specs or not admitted(run, panel, STAGE, [*specs, *judging]):
         return None
     revised: dict[str, Draft] = {}
 
@@ -67,7 +68,7 @@ async def _refine(run: Run, panel: Panel, round_: int) -> bool | None:
             revised[spec.seat.name] = draft
         return "" if usable else "garbage"
 
-    plan = Plan(quorum=min(run.mode.quorum, len(specs)), ends_at=run.stage_end(), judge=wrong)
+    plan = Plan(quorum=all_but_one(len(specs)), ends_at=run.stage_end(), judge=wrong)
     gathered = await Gathering(run.caller, run.consensus.rules, plan).gather(specs)
     for outcome in gathered.outcomes:
         run.note(outcome)
@@ -100,7 +101,7 @@ async def _take_over(run: Run, panel: Panel, changed: dict[str, Draft], round_: 
         panel.recount()
         return True
     if not await evaluate(run, panel, round_):
-        panel.drafts, panel.origins = before.drafts, before.origins
+        panel.drafts, panel.origins, panel.fresh = before.drafts, before.origins, True
         panel.recount()
         return False
     fell = [name for name in changed if not _holds(panel, shares, name)]
