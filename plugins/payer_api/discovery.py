@@ -130,7 +130,7 @@ def _x402(settings: Payments) -> dict[str, Any]:
 def _pricing(rails: Rails) -> dict[str, Any]:
     rate = rails.nano_per_btc
     return {
-        "model": "per request: the counted input and the whole max_tokens, at the model's rates",
+        "model": "per request: the counted input and the whole max_tokens, at the model's rates; of a panel its price",
         "unit": "sat",
         "btc_usd": None if rate is None else usd_text(Nano(rate)),
         "surcharge_percent": str(rails.settings.surcharge_percent),
