@@ -21,8 +21,8 @@ BACKGROUND_PERCENT: Final = 50
 """What a term in the system prompt counts, of one in the question."""
 CODE_POINTS: Final = 4
 """For a block of code, which is technical whatever its words."""
-POINTS_MIN: Final = 2
-"""Fewer than this say nothing: one strong term, or two weak ones."""
+POINTS_MIN: Final = 3
+"""Fewer than this say nothing: one strong term, or three weak ones."""
 LEAD_PERCENT_MIN: Final = 15
 """Of the points of the two best, by which the best must lead; else the question is general."""
 STEM_CHARACTERS_MIN: Final = 3
