@@ -8,6 +8,9 @@ from proxy.consensus.words import AUTO, DOMAINS
 from proxy.dialects import chat_options, fields
 from proxy.dialects.base import Call
 from proxy.errors import Refusal
+from proxy.exchange import Exchange
+from proxy.forwarding import PANEL_DEPTH
+from proxy.identities import IdentityKind
 from proxy.operations import CHAT
 
 EXTENSION: Final = "consensus"
@@ -59,6 +62,24 @@ def check_panel_call(call: Call) -> None:
     chat_options.sampling_of(document)
     chat_options.response_format_of(document)
     extension_of(document)
+
+
+def check_panel_asker(exchange: Exchange) -> None:
+    """Raises Refusal `invalid_request` for who cannot ask a panel, or not in this way. `call` is known by now."""
+    if exchange.request.headers.get(PANEL_DEPTH) is not None:
+        raise Refusal(
+            "invalid_request",
+            "This is asked for by a panel of models, and a panel cannot sit on a panel: seat the models themselves.",
+            param="model",
+        )
+    identity = exchange.identity
+    to_a_webhook = exchange.call is not None and exchange.call.document.get("webhook_url") is not None
+    if to_a_webhook and (identity is None or identity.kind is not IdentityKind.KEY):
+        raise Refusal(
+            "invalid_request",
+            "A webhook belongs to the holder of a key: send one, or leave 'webhook_url' out.",
+            param="webhook_url",
+        )
 
 
 def extension_of(document: dict[str, Any]) -> tuple[str, bool]:

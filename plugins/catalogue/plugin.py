@@ -16,7 +16,7 @@ from proxy.errors import Refusal
 from proxy.exchange import Exchange, Response
 from proxy.identities import Identity, IdentityKind
 from proxy.operations import EMBEDDINGS, ORCHESTRATE
-from proxy.panel_calls import check_panel_call
+from proxy.panel_calls import check_panel_asker, check_panel_call
 from proxy.panels import model_name
 from proxy.plugin import Next, Plugin, PluginSettings, Stage
 
@@ -57,6 +57,7 @@ class CataloguePlugin(Plugin[CatalogueSettings]):
             exchange.model = self._resolve(exchange, name)
             if exchange.model.panel is not None:
                 check_panel_call(call)
+                check_panel_asker(exchange)
         return await call_next(exchange)
 
     async def _parse(self, exchange: Exchange) -> Call:

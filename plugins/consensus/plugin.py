@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar, Final
-
-import orjson
+from typing import Any, ClassVar
 
 from plugins.consensus.calls import ChainCalls
 from plugins.consensus.questions import question_of
@@ -14,28 +12,23 @@ from plugins.consensus.run import Run
 from plugins.consensus.stream import RunStream
 from plugins.consensus.wires import Meta, Wire
 from proxy.config.schema import Generation
-from proxy.consensus.api import Event, Result, RunFailed
+from proxy.consensus.api import Event, RunFailed
 from proxy.consensus.engine import Engine
 from proxy.consensus.settings import Consensus
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Response, WhenLeft
-from proxy.forwarding import PANEL_DEPTH
 from proxy.headers import Headers
-from proxy.identities import IdentityKind
 from proxy.operations import ORCHESTRATE
 from proxy.panels import mode_of, seated_modes
 from proxy.plugin import Next, Plugin, PluginSettings, Services, Stage
-
-COMPLETED: Final = "orchestration.completed"
-FAILED: Final = "orchestration.failed"
 
 
 class ConsensusPlugin(Plugin[PluginSettings]):
     """Establishes `route`, `usage` and `charge` of what a panel answers. Stands before `routing`, through which each of
     its calls goes.
 
-    A client that leaves ends the run: every call is cancelled. Where a proof of payment pays, or a webhook waits for the
-    answer, it goes on: the answer is bought, or somebody else is to have it.
+    A client that leaves ends the run: every call is cancelled. Where a proof of payment pays, or a webhook waits for
+    the answer, it goes on: the answer is bought, or somebody else is to have it.
     """
 
     name = "consensus"
@@ -58,8 +51,7 @@ class ConsensusPlugin(Plugin[PluginSettings]):
             return await call_next(exchange)
         run, meta = self._run(exchange, call_next)
         run.admit()
-        webhook = await self._webhook(exchange)
-        stays = exchange.payment_proof is not None or webhook is not None
+        stays = await self._has_webhook(exchange) or exchange.payment_proof is not None
         exchange.when_left = WhenLeft.STAY if stays else WhenLeft.CANCEL
         exchange.on_finish(run.close)
         wire = wire_of(exchange, meta, self.services.clock)
@@ -71,12 +63,6 @@ class ConsensusPlugin(Plugin[PluginSettings]):
         call, model, quote, consensus = exchange.call, exchange.model, exchange.quote, exchange.generation.consensus
         if call is None or model is None or model.panel is None or quote is None or consensus is None:
             raise Refusal("internal_error", "This priced path is closed: nothing in the chain says what is asked.")
-        if exchange.request.headers.get(PANEL_DEPTH) is not None:
-            raise Refusal(
-                "invalid_request",
-                f"'{model.name}' is asked for by a panel of models. A panel cannot sit on a panel: seat its models.",
-                param="model",
-            )
         mode = mode_of(consensus, model.name)
         engine = self._engine_of(exchange, consensus, mode)
         question = question_of(call, quote.output_tokens)
@@ -105,10 +91,7 @@ class ConsensusPlugin(Plugin[PluginSettings]):
         return Engine(replace(consensus, modes={**consensus.modes, **modes}))
 
     def _streamed(self, exchange: Exchange, run: Run, wire: Wire, meta: Meta) -> Response:
-        async def done(end: Result | RunFailed) -> None:
-            await self._tell(exchange, run, wire, meta, end)
-
-        stream = RunStream(exchange, run, wire, meta, done, self.services.log)
+        stream = RunStream(exchange, run, wire, meta, self.services.log)
         exchange.streams.append(stream)
         headers = Headers({"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"})
         return Response(200, headers, stream=stream, sse=True, before_content=stream.before_content)
@@ -117,40 +100,17 @@ class ConsensusPlugin(Plugin[PluginSettings]):
         try:
             result = await run.run(_unwatched)
         except RunFailed as failure:
-            await self._tell(exchange, run, wire, meta, failure)
             raise failure.refusal from failure
         body = wire.whole(result, run.calls.records, run.meta(meta))
-        await self._tell(exchange, run, wire, meta, result, body)
         return Response(200, Headers({"content-type": wire.content_type}), body)
 
-    async def _webhook(self, exchange: Exchange) -> str | None:
-        """Where the result is to go as well. Raises Refusal for an address that it may not go to."""
-        call, identity = exchange.call, exchange.identity
+    async def _has_webhook(self, exchange: Exchange) -> bool:
+        """Whether the result is to go to an address as well. Raises Refusal for one that it may not go to."""
+        call = exchange.call
         url = call.document.get("webhook_url") if call is not None and exchange.operation is ORCHESTRATE else None
-        if url is None:
-            return None
-        if identity is None or identity.kind is not IdentityKind.KEY or self._webhooks is None:
-            raise Refusal("invalid_request", "A webhook belongs to the holder of a key: send one, or leave it out.",
-                          param="webhook_url")  # fmt: skip
-        await self._webhooks.check(url)
-        return str(url)
-
-    async def _tell(
-        self, exchange: Exchange, run: Run, wire: Wire, meta: Meta, end: Result | RunFailed, body: bytes | None = None
-    ) -> None:
-        """Put what came of it into the webhooks' queue, before the caller has it."""
-        call, identity = exchange.call, exchange.identity
-        if self._webhooks is None or call is None or exchange.operation is not ORCHESTRATE:
-            return
-        if identity is None or identity.kind is not IdentityKind.KEY:
-            return
-        if isinstance(end, RunFailed):
-            error = {"code": end.refusal.code, "message": end.refusal.message}
-            payload: dict[str, Any] = {"id": exchange.request_id, "error": error}
-        else:
-            payload = orjson.loads(body or wire.whole(end, run.calls.records, run.meta(meta)))
-        kind = FAILED if isinstance(end, RunFailed) else COMPLETED
-        await self._webhooks.enqueue(identity.key_id, call.document.get("webhook_url"), kind, payload)
+        if url is not None:
+            await self._webhooks.check(url)
+        return url is not None
 
 
 async def _unwatched(event: Event) -> None:

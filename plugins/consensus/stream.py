@@ -8,13 +8,10 @@ from typing import Any
 
 from plugins.consensus.run import Run
 from plugins.consensus.wires import Meta, Wire
-from proxy.consensus.api import Event, Result, RunFailed
+from proxy.consensus.api import Event, RunFailed
 from proxy.errors import Refusal
 from proxy.exchange import Exchange
 from proxy.ledger.errors import LedgerError
-
-Done = Callable[[Result | RunFailed], Awaitable[None]]
-"""Told how a run ended, before the end goes out."""
 
 
 class RunStream:
@@ -23,13 +20,12 @@ class RunStream:
     The queue is as long as the answer, which the mode's output limit bounds, so that a slow client holds up no model.
     """
 
-    def __init__(self, exchange: Exchange, run: Run, wire: Wire, meta: Meta, done: Done, log: Any) -> None:
+    def __init__(self, exchange: Exchange, run: Run, wire: Wire, meta: Meta, log: Any) -> None:
         self.before_content: list[Callable[[], Awaitable[None]]] = []
         self._exchange = exchange
         self._run = run
         self._wire = wire
         self._meta = meta
-        self._done = done
         self._log = log
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
@@ -72,9 +68,8 @@ class RunStream:
             result = await self._run.run(self._emit)
             await self._begin_content()
         except RunFailed as failure:
-            await self._failed(failure)
+            self._failed(failure)
             return
-        await self._done(result)
         self._put(self._wire.closing(result, self._run.calls.records, self._run.meta(self._meta)))
 
     async def _emit(self, event: Event) -> None:
@@ -96,9 +91,8 @@ class RunStream:
         self._begun = True
         self._run.answering()
 
-    async def _failed(self, failure: RunFailed) -> None:
+    def _failed(self, failure: RunFailed) -> None:
         self._exchange.refusal = failure.refusal
-        await self._done(failure)
         self._put(self._wire.failed(failure))
 
     def _put(self, piece: bytes) -> None:

@@ -9,7 +9,7 @@ from typing import ClassVar
 from fastapi import APIRouter
 from pydantic import Field
 
-from plugins.webhooks import api
+from plugins.webhooks import api, results
 from proxy.assembly import StartError
 from proxy.exchange import Exchange, Response
 from proxy.kept_secrets import SecretUnreadable
@@ -43,10 +43,15 @@ class WebhooksSettings(PluginSettings):
 
 
 class WebhooksPlugin(Plugin[WebhooksSettings]):
-    """Serves /v1/webhooks/config and /v1/webhooks/test, and runs `services.webhooks`: without it nothing is sent."""
+    """Serves /v1/webhooks/config and /v1/webhooks/test, and runs `services.webhooks`: without it nothing is sent.
+
+    What came of an orchestration is put into the outbox as it goes out to its caller, so that rules about content and
+    concealment hold for both: it stands outside of everything that changes an answer.
+    """
 
     name = "webhooks"
-    stage = Stage.LIMIT
+    stage = Stage.OBSERVE
+    observes = frozenset({"identity", "call"})
     Settings: ClassVar[type[PluginSettings]] = WebhooksSettings
 
     def __init__(self, settings: WebhooksSettings, services: Services) -> None:
@@ -54,7 +59,21 @@ class WebhooksPlugin(Plugin[WebhooksSettings]):
         self._webhooks: Webhooks = services.webhooks
 
     async def __call__(self, exchange: Exchange, call_next: Next) -> Response:
-        return await call_next(exchange)
+        response = await call_next(exchange)
+        if not results.concerned(exchange):
+            return response
+        if response.stream is None:
+            await results.tell_whole(exchange, response, self._webhooks)
+            return response
+        watch = results.Watch()
+        response.transforms.append(watch)
+
+        async def told() -> None:
+            if exchange.charge is not None and not exchange.repeated:
+                await results.tell(exchange, self._webhooks, watch.document)
+
+        exchange.before_finish.append(told)
+        return response
 
     async def start(self) -> None:
         """Begin to send. Raises StartError."""

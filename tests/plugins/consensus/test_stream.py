@@ -64,13 +64,8 @@ class Streamed:
         calls: Any = Calls()
         self.counted = Counted()
         self.run = Run(self.exchange, engine, Question((), 100), "fast", calls, self.counted)
-        self.ends: list[Result | RunFailed] = []
         self.log = Log()
-
-        async def done(end: Result | RunFailed) -> None:
-            self.ends.append(end)
-
-        self.stream = RunStream(self.exchange, self.run, ChatWire(META), META, done, self.log)
+        self.stream = RunStream(self.exchange, self.run, ChatWire(META), META, self.log)
 
     async def sent(self) -> list[bytes]:
         """The data of every event."""
@@ -91,7 +86,7 @@ async def test_a_run_is_told_from_its_opening_to_its_end() -> None:
     sent = await under.sent()
     assert b'"role":"assistant"' in sent[0] and sent[-1] == b"[DONE]"
     assert [b"Forty" in sent[1], b"-two." in sent[2]] == [True, True]
-    assert (under.exchange.charge, under.ends) == (CONSENSUS.modes["fast"].price.usd, [RESULT])
+    assert under.exchange.charge == CONSENSUS.modes["fast"].price.usd
 
 
 async def test_what_must_be_true_before_an_answer_is_awaited_just_before_it() -> None:
