@@ -163,7 +163,7 @@ class Asker:
         usage = usage if isinstance(usage, dict) else {}
         cost = cost_of(content, model, self._rates)
         finish, into, out = str(choice.get("finish_reason")), _count(usage, "prompt_"), _count(usage, "completion_")
-        return Reply(text, finish, seconds, tries, into, out, cost, _extra(content))
+        return Reply(text, finish, seconds, tries, into, out, cost, _extra(content) | _replayed(headers))
 
     async def _send(
         self, method: str, path: str, content: bytes | None, more: tuple[tuple[str, str], ...]
@@ -226,6 +226,12 @@ def _seconds(text: str | None) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) and value >= 0 else None
+
+
+def _replayed(headers: Mapping[str, str]) -> dict[str, Any]:
+    """An answer out of a gateway's memory: its cost is that of the first, its time says nothing."""
+    again = headers.get("idempotent-replayed") == "true" or headers.get("x-dedup") == "hit"
+    return {"replayed": True} if again else {}
 
 
 def _extra(content: dict[str, Any]) -> dict[str, Any]:

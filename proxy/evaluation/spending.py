@@ -44,7 +44,7 @@ def spending_of(model: str, entries: Mapping[str, Entry]) -> Spending:
     ]
     costs = [entry.cost for entry in own if entry.cost is not None]
     listed = [nano for entry in own if (nano := _listed(entry)) is not None]
-    seconds = sorted(entry.seconds for entry in own)
+    seconds = sorted(entry.seconds for entry in own if "replayed" not in entry.extra)
     return Spending(
         len(own),
         sum(entry.finish_reason == "length" for entry in own),

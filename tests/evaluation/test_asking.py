@@ -90,6 +90,13 @@ async def test_a_reported_cost_goes_before_rates(more: dict[str, Any], nano: int
     assert ("consensus" in reply.extra) == ("consensus" in more)
 
 
+@pytest.mark.parametrize("header", [("idempotent-replayed", "true"), ("x-dedup", "hit")])
+async def test_an_answer_from_memory_is_marked(header: tuple[str, str]) -> None:
+    """Its time is not a model's."""
+    async with asker(httpx.Response(200, json=completion(), headers=[header])) as made:
+        assert (await made.ask(BODY, "idem")).extra == {"replayed": True}
+
+
 @pytest.mark.parametrize(
     "answers",
     [

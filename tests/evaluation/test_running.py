@@ -175,6 +175,7 @@ async def test_a_stopped_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert await ran(tmp_path, second, questions, made) == whole
     assert len(second.bodies) == 120 - 50
     assert not set(second.keys) & set(first.keys[:50])
+    assert set(first.keys[50:]) <= set(second.keys)
 
 
 async def test_a_cancelled_run_keeps_what_was_answered(tmp_path: Path) -> None:
