@@ -25,7 +25,7 @@ HELD_OUT_RIGHT_PERCENT_MIN = 80
 WRONG_PERCENT_MAX = 5
 """Named a domain that it is not; the rest abstained."""
 OTHERS_RIGHT_PERCENT_MIN = 70
-"""74 when it was written, of the hundred questions that answers are compared by, which somebody else wrote."""
+"""74 when it was written, of the hundred questions that answers are compared by, written apart from these."""
 ARITHMETIC_GENERAL_PERCENT_MIN = 80
 """84 when it was written: GSM8K's are about prices and wages, and about no domain."""
 MILLISECONDS_MAX = 50.0
@@ -56,7 +56,7 @@ def test_held_out_questions_mostly_find_their_domain() -> None:
     assert wrong * 100 <= len(held_out) * WRONG_PERCENT_MAX
 
 
-def test_questions_of_another_hand_mostly_find_their_domain() -> None:
+def test_questions_to_compare_answers_by_mostly_find_their_domain() -> None:
     """Longer ones, of four domains."""
     some = [orjson.loads(line) for line in (ROOT / "proxy/evaluation/data/questions.jsonl").read_bytes().splitlines()]
     found = [(one["domain"], domain_of(one["question"]).domain) for one in some]
