@@ -17,11 +17,13 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from proxy.cli import app
+from proxy.cli import app, bench_answers, opening
 from proxy.evaluation.claims import SCRIPTED
+from proxy.evaluation.running import Progress
 from tests.evaluation.scripted import JUDGES, question_lines, reply_to, write_questions
 from tests.peers.behaviour import Behaviour
 from tests.peers.provider import SeenRequest
+from tests.support.fakes import FakeClock
 from tests.support.gateway import ROOT
 from tests.support.world import MODELS, World, world
 
@@ -233,3 +235,19 @@ def test_the_shipped_questions_are_checked_by_the_command() -> None:
 def test_a_report_without_a_run(tmp_path: Path) -> None:
     """Says what makes one."""
     assert "'tollway bench-answers run' makes it" in run("report", *planned(tmp_path)).output
+
+
+def test_progress_is_shown_on_a_terminal_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line, written over: calls, failures, money, time left."""
+    clock = FakeClock()
+    monkeypatch.setattr(opening, "CLOCK", clock)
+    bench_answers._progress()(Progress(100, done=10))
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    tell = bench_answers._progress()
+    clock.advance(60)
+    tell(Progress(100, done=40, kept=20, failed=1, abstained=2, cost=1_234_000_000))
+    shown = capsys.readouterr().err
+    assert shown == "\r\x1b[K40 of 100 calls, 1 failed, 2 abstained, $1.23, about 3 min left"
