@@ -148,6 +148,7 @@ class Gateway:
         self.probes = Probes(self.client, self.states, self.clock, self.log)
         self.probes.follow(generation.upstreams.values())
         self.ready = True
+        self.inward.open()
 
     def _rails(self, generation: Generation) -> Rails | None:
         """All ways to pay; packages that only they need are imported here."""

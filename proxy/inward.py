@@ -57,7 +57,12 @@ class Inward:
         self._generation = generation
         self._answer_bytes_max = answer_bytes_max
         self._running: dict[asyncio.Task[None], _Kept] = {}
+        self._opened = asyncio.Event()
         self._closed = False
+
+    def open(self) -> None:
+        """The chain stands: what was begun meanwhile goes on."""
+        self._opened.set()
 
     def identity(self, key_id: str) -> Identity:
         """Who the holder of this key is at this moment, as if the key itself had come. Raises Refusal."""
@@ -90,6 +95,7 @@ class Inward:
         """
         if identity.kind is not IdentityKind.KEY:
             raise ValueError("an exchange of our own runs for the holder of a key")
+        await self._opened.wait()
         if self._closed:
             raise _draining()
         origin = Origin(LISTENER, ListenerKind.INWARD, peer, loopback=False, acting=identity)
@@ -112,6 +118,7 @@ class Inward:
     async def close(self) -> None:
         """Cut all that runs, and begin nothing more. Nobody has left: it ends as what a drain cuts off."""
         self._closed = True
+        self._opened.set()
         for task, kept in self._running.items():
             kept.dismissed = True
             task.cancel()

@@ -65,6 +65,8 @@ class House:
             lambda: self.driver.serve, keys or Keys(), generation, answer_bytes_max=answer_bytes_max
         )  # fmt: skip
 
+        self.inward.open()
+
     def _open(self, arrival: Arrival) -> Exchange:
         made = exchange(at=arrival.origin)
         made.request = arrival.request
@@ -201,3 +203,14 @@ async def test_closing_ends_what_runs_and_begins_nothing_more() -> None:
         with pytest.raises(Refusal, match="draining"):
             await refused
     assert house.ended == [Finish.DRAINED]
+
+
+async def test_what_begins_before_the_chain_stands_waits_for_it() -> None:
+    """A plugin may have exchanges run from its start on."""
+    house = House(echo)
+    inward = Inward(lambda: house.driver.serve, Keys(), generation, answer_bytes_max=1000)
+    run = asyncio.get_running_loop().create_task(inward.run("POST", "/", BODY, identity()))
+    await asyncio.sleep(0)
+    assert house.seen == []
+    inward.open()
+    assert (await run).status == 200

@@ -177,27 +177,28 @@ class Runner:
         await self._file.write(lambda connection: store.told(connection, batch_id))
 
     async def _work(self, item: Item) -> None:
-        end = _End(None)
+        # Whatever is raised on the way is a fault of ours, and the end of the prompt all the same.
+        end = _failed(_FAULT)
         try:
             end = await self._ask(item)
         except asyncio.CancelledError:
-            if (item.batch, item.number) in self._unwanted:
-                end = _End(ItemState.CANCELED)
-        now = self._clock.now_ms()
-        if end.state is None:
-            due_ms = now + round(end.wait_seconds * 1000)
-            await self._persist(
-                lambda: self._file.write(
-                    lambda connection: store.again(connection, item, due_ms=due_ms, waited=end.waited)
-                )
-            )
+            end = _End(ItemState.CANCELED if (item.batch, item.number) in self._unwanted else None)
+        finally:
+            await self._conclude(item, end)
+
+    async def _conclude(self, item: Item, end: _End) -> None:
+        now, state, outcome = self._clock.now_ms(), end.state, end.outcome
+
+        def write(connection: sqlite3.Connection) -> None:
+            if state is None:
+                due_ms = now + round(end.wait_seconds * 1000)
+                store.again(connection, item, due_ms=due_ms, waited=end.waited)
+            else:
+                store.end(connection, item, state, outcome, now, kept_ms=self.kept_ms)
+
+        await self._persist(lambda: self._file.write(write))
+        if state is None:
             return
-        state, outcome = end.state, end.outcome
-        await self._persist(
-            lambda: self._file.write(
-                lambda connection: store.end(connection, item, state, outcome, now, kept_ms=self.kept_ms)
-            )
-        )
         self._log.info("batch_item_ended", batch=item.batch, item=item.number, status=state.value, runs=item.tries)
         if not self._draining:
             await self._persist(self._tell)
@@ -262,6 +263,7 @@ def _own_error(message: str) -> bytes:
 
 
 _BROKEN: Final = _own_error("The answer broke off. Send the prompt again.")
+_FAULT: Final = _own_error("This proxy failed on this prompt. Send it again.")
 _LOST: Final = _own_error("This proxy went down each time that it ran this prompt. Send it again.")
 _EXPIRED: Final = _own_error("This prompt was not begun in time. Send it again.")
 

@@ -144,11 +144,23 @@ class Deliverer:
         self._file.forget(dead)
 
     async def _deliver(self, delivery: Delivery) -> None:
-        config = await self._persist(lambda: self._file.read(lambda found: store.config(found, delivery.owner)))
-        outcome, url = await self._attempt(delivery, config)
+        # Whatever is raised on the way is a fault of ours, and an attempt all the same.
+        tried: tuple[_Outcome, str | None] = _Outcome(None, "this proxy failed on it"), None
+        cut = False
+        try:
+            config = await self._persist(lambda: self._file.read(lambda found: store.config(found, delivery.owner)))
+            tried = await self._attempt(delivery, config)
+        except asyncio.CancelledError:
+            cut = True  # Given back by `stop`, as no attempt at all.
+            raise
+        finally:
+            if not cut:
+                await self._conclude(delivery, *tried)
+
+    async def _conclude(self, delivery: Delivery, outcome: _Outcome, url: str | None) -> None:
         now = self._clock.now_ms()
-        given_up = outcome.final or delivery.attempts >= self._rules.attempts_max
         due_ms = now + self._wait_ms(delivery.attempts)
+        given_up = outcome.final or delivery.attempts >= self._rules.attempts_max
         given_up = given_up or due_ms - delivery.created_ms > AGE_MS_MAX
 
         def write(connection: sqlite3.Connection) -> None:

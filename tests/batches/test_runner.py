@@ -238,6 +238,19 @@ async def test_answer_that_breaks_off_fails_its_prompt(tmp_path: Path) -> None:
         assert (await at.ended((await at.add("a")).id)).status == "failed"
 
 
+async def test_fault_of_ours_is_the_end_of_its_prompt(tmp_path: Path) -> None:
+    """It does not run for ever, and it is in the log."""
+
+    async def fault(_: str, __: str) -> InwardAnswer:
+        raise RuntimeError("CANARY")
+
+    async with house(tmp_path, fault) as at:
+        done = await at.ended((await at.add("a")).id)
+        await at.until(done.id, lambda _: "batch_item_failed" in at.log.names())
+    assert done.status == "failed"
+    assert b"CANARY" not in done.items[0].outcome
+
+
 async def test_what_runs_when_the_process_stops_goes_on_with_the_next(tmp_path: Path) -> None:
     """It is no try of the prompt's; what is done stays done."""
 
