@@ -1,6 +1,6 @@
 # Each target does all the set-up that it needs. On a fresh machine 'make run' or 'make test' is the first command.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench bench-payment lock clean
+.PHONY: help setup run test check bench bench-payment bench-consensus lock clean
 SHELL := /bin/bash
 
 PYTHON := .venv/bin/python
@@ -32,6 +32,9 @@ bench: setup  ## beside its peers; a table, and bench/results/latest.json
 
 bench-payment: setup  ## what looking at a payment costs, rail by rail
 	$(PYTHON) -m bench --only payment
+
+bench-consensus: setup  ## panels of scripted models, on virtual time; bench/results/consensus.json
+	$(PYTHON) -m bench.consensus
 
 lock: setup  ## requirements*.lock from requirements*.in
 	@scripts/lock

@@ -16,7 +16,7 @@ from plugins.consensus.chat_wire import ChatWire
 from plugins.consensus.stream import RunStream
 from plugins.consensus.wires import Meta
 from proxy.clock import SystemClock
-from proxy.consensus.api import Emit, Question, Result, RunFailed
+from proxy.consensus.api import Emit, Question, Result
 from proxy.consensus.engine import Engine
 from proxy.driver import Driver, DriverLimits
 from proxy.exchange import Exchange, ListenerKind, Origin, Request, Response, WhenLeft
@@ -78,6 +78,11 @@ class Client:
         raise NotImplementedError
 
     @property
+    def finished(self) -> bool:
+        """It got a whole answer, or an error that says why there is none."""
+        return self.ended and (bytes(self.body).endswith(b"data: [DONE]\n\n") or b'"error"' in self.body)
+
+    @property
     def longest_gap(self) -> float:
         """Seconds between two of its pieces."""
         return max((b - a for a, b in zip(self.at, self.at[1:], strict=False)), default=0.0)
@@ -129,13 +134,10 @@ async def tell(
     client = Client()
     told = Told(client, calls)
 
-    async def ended(_: Result | RunFailed) -> None:
-        """Nothing is settled here."""
-
     async def chain(_: Exchange) -> Response:
         exchange.dispatched, exchange.when_left = True, WhenLeft.CANCEL
         run: Any = _Run(engine, question, mode, calls)
-        stream = RunStream(exchange, run, ChatWire(meta), meta, ended, get_logger("bench"))
+        stream = RunStream(exchange, run, ChatWire(meta), meta, get_logger("bench"))
         exchange.streams.append(stream)
         return Response(200, Headers({"content-type": "text/event-stream"}), stream=stream, sse=True)
 

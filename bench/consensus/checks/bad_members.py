@@ -41,7 +41,7 @@ def _injection(shape: str, count: int, plan: Plan, seed: int) -> list[Finding]:
     names, bad = members(count), "m1"
     errors = Errors((ACCURACY,) * count, PHI, 0.0, 0.5)
     without = [misled(item, bad) for item in questions(f"inject/{shape}", plan.injection_runs, names, errors, seed)]
-    laws = Laws(judging=Judging(accuracy=0.75, obeys_fenced=OBEYS_FENCED, obeys_open=OBEYS_OPEN))
+    laws = Laws(judging=Judging(accuracy=0.75, obeys_fenced=OBEYS_FENCED, obeys_open=OBEYS_OPEN), fidelity=1.0)
     mode = panel(shape, names)
     plain = run_all(mode, without, laws, seed)
     found = []
@@ -51,7 +51,7 @@ def _injection(shape: str, count: int, plan: Plan, seed: int) -> list[Finding]:
     ):
         ran = run_all(mode, [injected(item, bad, order, text) for item in without], laws, seed)
         found.append(_changed(shape, name, plain, ran, bad, asked=asked))
-    forced = Laws(judging=Judging(accuracy=0.75, obeys_fenced=OBEYS_OPEN, obeys_open=OBEYS_OPEN))
+    forced = Laws(judging=Judging(accuracy=0.75, obeys_fenced=OBEYS_OPEN, obeys_open=OBEYS_OPEN), fidelity=1.0)
     ran = run_all(mode, [injected(item, bad, PLAIN_ORDER, INSTRUCTION) for item in without], forced, seed)
     found.append(_changed(shape, "known wording, fences that help nothing", plain, ran, bad, asked=False))
     return found

@@ -72,7 +72,7 @@ def _holds(plan: Plan, seed: int) -> Finding:
     over, runs, refused, skipped, dearest = 0, 0, 0, 0, 0.0
     for shape, count in SHAPES:
         whole = panel(shape, members(count)).budget
-        for share in (100, 30, 10, 5, 3):
+        for share in (100, 60, 40, 30, 10):
             budget = whole * share // 100
             for one in runs_of(shape, count, max(plan.fault_runs // 5, 2), seed, budget=budget):
                 runs += 1
@@ -82,7 +82,7 @@ def _holds(plan: Plan, seed: int) -> Finding:
                 dearest = max(dearest, one.calls.meter.cost / budget)
     return Finding.of(
         "hold",
-        f"{runs} runs at 100, 30, 10, 5 and 3 % of the shipped budgets: cost against the hold",
+        f"{runs} runs at 100, 60, 40, 30 and 10 % of the shipped budgets: cost against the hold",
         f"{over} above it; the dearest took {dearest:.1%} of it; {skipped} left stages out, {refused} were refused"
         " before any call",
         "none above",
@@ -111,7 +111,7 @@ def _told(shape: str, count: int, runs: int, seed: int, *, leave: bool) -> list[
 
 def _gaps(told: Sequence[Told]) -> Finding:
     gaps = [one.client.longest_gap for one in told]
-    unended = sum(not one.client.ended for one in told)
+    unended = sum(not one.client.finished for one in told)
     return Finding.of(
         "heartbeat",
         f"{len(told)} streams through the driver on virtual time, calls of 5 and 12 s: longest gap between bytes",
