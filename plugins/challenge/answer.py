@@ -41,7 +41,7 @@ def challenge(exchange: Exchange, rails: Rails, ask: Ask, invoice: IssuedInvoice
         for name, value in offer.headers:
             headers.add(name, value)
     if exchange.model is not None and (
-        exchange.model.lane or exchange.call is None or exchange.call.model != ask.model
+        exchange.model.lane or exchange.call is None or exchange.call.model != (ask.named or ask.model)
     ):
         headers[ROUTE_MODEL] = ask.model
     return Response(402, headers, orjson.dumps(members))

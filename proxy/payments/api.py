@@ -97,6 +97,8 @@ class Ask:
     request_id: str = ""
     body_digest: str = ""
     """SHA-256 of the body alone, hex: what a `Content-Digest` (RFC 9530) is made of. "": it binds nothing."""
+    named: str = ""
+    """As the request names the model: the mode of a panel, for the format that asks for one; "": `model`."""
 
 
 @dataclass(frozen=True, slots=True)

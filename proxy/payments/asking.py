@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 
+from proxy.catalogue import Model
 from proxy.client_addresses import key_of, parse
 from proxy.exchange import Exchange
+from proxy.operations import ORCHESTRATE
+from proxy.panels import mode_of
 from proxy.payments.api import Ask, Price
 from proxy.payments.settings import Payments
 
@@ -28,7 +31,13 @@ def ask_of(exchange: Exchange, price: Price, settings: Payments, now_ms: int) ->
         now_ms=now_ms,
         request_id=exchange.request_id,
         body_digest=hashlib.sha256(call.body).hexdigest(),
+        named=_mode(exchange, model) if exchange.operation is ORCHESTRATE else "",
     )
+
+
+def _mode(exchange: Exchange, model: Model) -> str:
+    consensus = exchange.generation.consensus
+    return model.name if consensus is None else mode_of(consensus, model.name)
 
 
 def public_url(exchange: Exchange, settings: Payments) -> str:

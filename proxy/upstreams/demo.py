@@ -232,7 +232,8 @@ def _words(text: str, limit: int | None) -> tuple[list[str], bool]:
 
 def _reply(messages: list[dict[str, Any]]) -> str:
     asked = next((_text(one.get("content")) for one in reversed(messages) if one.get("role") == "user"), "")
-    question = " ".join(asked.split())
+    paragraph = asked.strip().partition("\n\n")[0]
+    question = " ".join(paragraph.split())
     if len(question) > ECHO_CHARACTERS_MAX:
         question = question[:ECHO_CHARACTERS_MAX].rstrip() + "..."
     return (

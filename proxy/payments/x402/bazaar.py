@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.operations import CHAT, EMBEDDINGS, MESSAGES, RESPONSES
+from proxy.operations import CHAT, EMBEDDINGS, MESSAGES, ORCHESTRATE, RESPONSES
 
 _MODEL: Final = "%model%"
 _TEXT: Final = {"type": "string"}
@@ -33,6 +33,8 @@ class _Call:
     properties: dict[str, Any]
     required: tuple[str, ...]
     answer: dict[str, Any]
+    named: str = "model"
+    """Member that names what is asked."""
 
 
 _CALLS: Final = {
@@ -69,6 +71,13 @@ _CALLS: Final = {
             ],
         },
     ),
+    ORCHESTRATE.name: _Call(
+        {"prompt": "What is a toll?", "mode": _MODEL},
+        {"prompt": _TEXT, "messages": _MESSAGES, "max_tokens": _COUNT, "stream": _FLAG},
+        ("prompt",),
+        {"object": "orchestration", "answer": "A charge for passage.", "quality_score": 84.5},
+        named="mode",
+    ),
 }
 
 
@@ -80,7 +89,7 @@ class Bazaar:
         self._short: Final = {name: _pieces(_extension(call, examples=False)) for name, call in _CALLS.items()}
 
     def full(self, operation: str, model: str) -> bytes:
-        """JSON of `extensions` with examples; b"" for an operation that is not known."""
+        """JSON of `extensions` with examples; b"" for an operation that is not known. `model` is as a request has it."""
         return orjson.dumps(model).join(self._full.get(operation, ()))
 
     def short(self, operation: str, model: str) -> bytes:
@@ -89,7 +98,7 @@ class Bazaar:
 
 
 def _extension(call: _Call, *, examples: bool) -> dict[str, Any]:
-    body: dict[str, Any] = {"type": "object", "properties": {"model": _TEXT, **call.properties}}
+    body: dict[str, Any] = {"type": "object", "properties": {call.named: _TEXT, **call.properties}}
     if examples:
         body["required"] = call.required
     info: dict[str, Any] = {

@@ -72,8 +72,8 @@ class Envelope:
         return (self._before_amount + amount + after for after in self._after_amount)
 
     def _extensions(self, ask: Ask) -> Iterator[bytes]:
-        yield self._bazaar.full(ask.operation, ask.model)
-        yield self._bazaar.short(ask.operation, ask.model)
+        yield self._bazaar.full(ask.operation, ask.named or ask.model)
+        yield self._bazaar.short(ask.operation, ask.named or ask.model)
         yield b""
 
     def _requirements(self, index: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 from proxy.payments.x402.bazaar import Bazaar
 from tests.support.x402 import ask, decoded, till
 
-OPERATIONS = ["chat.completions", "embeddings", "messages", "responses"]
+OPERATIONS = ["chat.completions", "embeddings", "messages", "orchestrate", "responses"]
 
 
 def check(value: Any, schema: dict[str, Any]) -> None:
