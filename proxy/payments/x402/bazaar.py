@@ -89,7 +89,7 @@ class Bazaar:
         self._short: Final = {name: _pieces(_extension(call, examples=False)) for name, call in _CALLS.items()}
 
     def full(self, operation: str, model: str) -> bytes:
-        """JSON of `extensions` with examples; b"" for an operation that is not known. `model` is as a request has it."""
+        """JSON of `extensions` with examples; b"" for an operation that is not known. `model`: as in a request."""
         return orjson.dumps(model).join(self._full.get(operation, ()))
 
     def short(self, operation: str, model: str) -> bytes:
