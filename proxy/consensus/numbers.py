@@ -13,7 +13,8 @@ from fractions import Fraction
 from typing import Final
 
 CHARS_MAX: Final = 200
-DIGITS_MAX: Final = 60
+SPELLED_CHARS_MAX: Final = 170
+"""Of a number in canonical form; what is longer is none."""
 EXPONENT_MAX: Final = 300
 
 _SUPERSCRIPTS: Final = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
@@ -41,7 +42,7 @@ _PLAIN: Final = r"(?:\d+(?:[.,'_]\d+|[ ]\d{3}(?!\d))*|[.,]\d+)"
 _NUMBER: Final = re.compile(
     rf"""(?P<sign>[+-]?)\s*(?P<before>us\$|[$€£¥₹]|usd|eur|gbp|jpy|chf|inr)?\s*(?P<sign2>[+-]?)
     (?:(?P<power>10\^\(?\{{?(?P<only>[+-]?\d{{1,3}})\}}?\)?)
-    |(?:(?P<whole>\d{{1,18}})\s+)?(?P<over>\d{{1,18}})\s*/\s*(?P<under>\d{{1,18}})(?![/\d.,-])
+    |(?:(?P<whole>\d{{1,18}})\s+)?(?P<over>\d{{1,120}})\s*/\s*(?P<under>\d{{1,120}})(?![/\d.,-])
     |(?P<plain>{_PLAIN})(?:e(?P<e>[+-]?\d{{1,3}})(?![\w.])|\s*[*x]\s*10\^\(?\{{?(?P<ten>[+-]?\d{{1,3}})\}}?\)?)?)
     """,
     re.VERBOSE | re.IGNORECASE,
@@ -153,7 +154,7 @@ def number(text: str, *, nouns_max: int = 0) -> Number | None:
         return None
     if rest and plain[at : at + 1] not in " -,;:.)":
         return None
-    return Number(value, unit)
+    return Number(value, unit) if len(spelled(value)) <= SPELLED_CHARS_MAX else None
 
 
 def plain_numbers(text: str) -> str:
@@ -179,26 +180,26 @@ def _normal(text: str) -> str:
 
 
 def _value(found: re.Match[str]) -> Fraction | None:
-    sign = -1 if "-" in (found["sign"], found["sign2"]) else 1
+    """None for what is too large, divided by zero, or oddly separated."""
     if found["power"]:
-        return sign * _power(Fraction(1), found["only"])
-    if found["over"]:
+        value = _power(Fraction(1), found["only"])
+    elif found["over"]:
         under = int(found["under"])
-        return sign * (int(found["whole"] or 0) + Fraction(int(found["over"]), under)) if under else None
-    value = _decimal(found["plain"])
-    if value is None:
-        return None
-    return sign * _power(value, found["e"] or found["ten"] or "0")
+        value = int(found["whole"] or 0) + Fraction(int(found["over"]), under) if under else None
+    else:
+        value = _decimal(found["plain"])
+        value = None if value is None else _power(value, found["e"] or found["ten"] or "0")
+    return -value if value is not None and "-" in (found["sign"], found["sign2"]) else value
 
 
-def _power(value: Fraction, exponent: str) -> Fraction:
-    ten = max(-EXPONENT_MAX, min(EXPONENT_MAX, int(exponent)))
-    return value * Fraction(10) ** ten
+def _power(value: Fraction, exponent: str) -> Fraction | None:
+    ten = int(exponent)
+    return value * Fraction(10) ** ten if abs(ten) <= EXPONENT_MAX else None
 
 
 def _decimal(written: str) -> Fraction | None:
     digits = written.translate({ord(each): None for each in "'_ "})
-    if len(digits) > DIGITS_MAX:
+    if len(digits) > SPELLED_CHARS_MAX:
         return None
     commas, points = digits.count(","), digits.count(".")
     decimal = ""

@@ -40,6 +40,7 @@ _CHOICE_AND_TEXT: Final = re.compile(
 )
 _CHOICES: Final = re.compile(r"^[A-Z](?:\s*(?:,|;|&|\band\b)\s*[A-Z])+$")
 _SEVERAL: Final = re.compile(r"[A-Z](?![a-z])")
+_ARTICLE: Final = re.compile(r"^(?:the|an?)\s+")
 _EDGES: Final = " \t\r\n.,;:!?\"'()[]{}*_`“”‘’«»"
 
 
@@ -189,10 +190,15 @@ def _choice(text: str, *, declared: bool) -> Typed | None:
 
 
 def _short(text: str) -> Typed:
-    folded = " ".join(unicodedata.normalize("NFKC", _MARKUP.sub("", text)).casefold().split()).strip(_EDGES)
-    for article in ("the ", "a ", "an "):
-        folded = folded.removeprefix(article).strip(_EDGES)
-    return Typed(Kind.SHORT, unicodedata.normalize("NFKC", folded), text) if folded else OPEN_ANSWER
+    """Folded until nothing changes any more; what is left may turn out to be a number or a choice after all."""
+    folded, before = text, ""
+    while folded != before:
+        before = folded
+        plain = unicodedata.normalize("NFKC", _MARKUP.sub("", folded)).casefold()
+        folded = _ARTICLE.sub("", " ".join(plain.split()).strip(_EDGES))
+    if not folded or len(folded) > SHOWN_CHARS_MAX:
+        return OPEN_ANSWER
+    return _number(number(folded), text) or _choice(folded, declared=False) or Typed(Kind.SHORT, folded, text)
 
 
 def _json(value: Any) -> Typed:

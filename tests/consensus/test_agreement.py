@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.consensus.agreement import (
@@ -86,6 +86,7 @@ def test_weights_are_of_voices() -> None:
 
 
 @given(st.lists(st.sampled_from([18, 19, "Paris", None]), max_size=7), st.randoms(use_true_random=False))
+@settings(deadline=None)
 def test_tally_does_not_depend_on_the_order_of_votes(said: list[Any], chance: random.Random) -> None:
     """Not even where shares are equal."""
     cast = votes(*said)

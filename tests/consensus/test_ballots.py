@@ -156,6 +156,7 @@ def test_labels_are_read_as_judges_write_them(label: str) -> None:
 
 
 @given(st.text(max_size=200) | st.text(alphabet='{}[]":,labelA1 answers', max_size=300))
+@settings(deadline=None)
 def test_garbage_is_read_without_failing(text: str) -> None:
     """Whatever a judge writes."""
     read_ballot(text, PAPER, {"x": 1})
@@ -179,7 +180,7 @@ def voted(rankings: list[list[str]], names: dict[str, str]) -> list[Ballot]:
 
 
 @given(RANKINGS, st.permutations(SEATS))
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_count_knows_no_names(rankings: list[list[str]], renamed: list[str]) -> None:
     """Seats renamed, the same answers win with the same points: not even a tie is broken by name or slot."""
     same = dict(zip(SEATS, SEATS, strict=True))
@@ -191,6 +192,7 @@ def test_count_knows_no_names(rankings: list[list[str]], renamed: list[str]) -> 
 
 
 @given(RANKINGS)
+@settings(deadline=None)
 def test_points_are_shares_of_others_beaten(rankings: list[list[str]]) -> None:
     """Exact; over all answers they add up to half."""
     found = standings(voted(rankings, {seat: seat for seat in SEATS}), {seat: seat for seat in SEATS})

@@ -43,12 +43,14 @@ HOSTILE = st.lists(PIECES | st.text(max_size=4), max_size=20).map("".join)
 
 
 @given(HOSTILE)
+@settings(deadline=None)
 def test_no_look_alike_is_left_in_escaped_text(text: str) -> None:
     """Whatever is put together of marks, look-alikes and invisible characters."""
     assert not looks_fenced(escaped(text, NONCE), NONCE)
 
 
 @given(HOSTILE)
+@settings(deadline=None)
 def test_escaping_twice_changes_nothing_more(text: str) -> None:
     """Text that went through two stages is as readable as after one."""
     once = escaped(text, NONCE)
@@ -56,7 +58,7 @@ def test_escaping_twice_changes_nothing_more(text: str) -> None:
 
 
 @given(HOSTILE, st.integers(0, 40))
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_data_is_bounded_and_closed_by_one_fence_alone(text: str, chars_max: int) -> None:
     """Between the two fences stands at most what was allowed, and nothing there looks like a fence."""
     fence = Fence(NONCE)
@@ -71,6 +73,7 @@ def test_data_is_bounded_and_closed_by_one_fence_alone(text: str, chars_max: int
 
 
 @given(st.text(alphabet="abc XYZ.,<>=#*`\n0189-+é漢"))
+@settings(deadline=None)
 def test_ordinary_text_is_left_as_it_is(text: str) -> None:
     """Without marks nothing is changed."""
     assert escaped(text, NONCE) == text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.consensus.injection import Flags, excluded, flags
@@ -103,6 +103,7 @@ def test_nobody_is_excluded_where_half_of_the_families_do_it() -> None:
 
 
 @given(st.text())
+@settings(deadline=None)
 def test_no_text_is_too_odd(text: str) -> None:
     """Lone surrogates and all."""
     flags(text, question=text)

@@ -21,12 +21,14 @@ OBJECTS = st.dictionaries(st.text(max_size=5), VALUES, max_size=4)
 
 
 @given(OBJECTS, st.text(alphabet="ab .,:\n'"), st.text(alphabet="ab .,:\n'"))
+@settings(deadline=None)
 def test_object_between_prose_is_found(value: dict[str, Any], before: str, behind: str) -> None:
     """Whatever is in its strings: braces and quotes there do not count."""
     assert last_object(before + json.dumps(value) + behind) == value
 
 
 @given(OBJECTS, OBJECTS)
+@settings(deadline=None)
 def test_last_of_several_is_taken(first: dict[str, Any], last: dict[str, Any]) -> None:
     """Never an earlier one."""
     assert last_object(f"{json.dumps(first)} then {json.dumps(last)}") == last
@@ -59,7 +61,7 @@ def test_broken_objects_are_none(text: str) -> None:
 
 
 @given(st.text(alphabet='{}[]"\\,:a1 \n', max_size=200))
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_spans_are_outermost_and_in_order(text: str) -> None:
     """They do not overlap, and begin and end with their braces."""
     at = 0
@@ -70,6 +72,7 @@ def test_spans_are_outermost_and_in_order(text: str) -> None:
 
 
 @given(VALUES)
+@settings(deadline=None)
 def test_depth_counts_arrays_and_objects(value: object) -> None:
     """As a walk down the tree does."""
 

@@ -6,7 +6,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.consensus.api import Severity
@@ -73,6 +73,7 @@ def test_nobody_scores_itself() -> None:
 
 
 @given(st.lists(st.tuples(SCORES, SCORES), min_size=1, max_size=5), st.integers(0, 4), SCORES)
+@settings(deadline=None)
 def test_better_scores_never_lower_the_answer(said: list[tuple[float, float]], which: int, better: float) -> None:
     """Whoever gives them, centring included."""
     before = [ballot(f"j{index}", x=x, y=y) for index, (x, y) in enumerate(said)]
@@ -85,6 +86,7 @@ def test_better_scores_never_lower_the_answer(said: list[tuple[float, float]], w
 
 
 @given(SHARES, SHARES, SHARES, st.floats(0, 0.5), st.integers(0, 2), st.booleans())
+@settings(deadline=None)
 def test_quality_rises_with_each_of_its_parts(
     judges: float, claims: float, agreement: float, more: float, which: int, contradiction: bool
 ) -> None:
@@ -122,6 +124,7 @@ SAMPLES = st.lists(st.tuples(SHARES, st.booleans()), min_size=1, max_size=60)
 
 
 @given(SAMPLES, st.integers(2, 10))
+@settings(deadline=None)
 def test_calibration_rises(samples: list[tuple[float, bool]], points_max: int) -> None:
     """Both columns, strictly in the first, bounded in length; and so does what is read from it."""
     table = fitted(samples, points_max=points_max)
@@ -132,6 +135,7 @@ def test_calibration_rises(samples: list[tuple[float, bool]], points_max: int) -
 
 
 @given(SAMPLES)
+@settings(deadline=None)
 def test_calibration_keeps_the_mean(samples: list[tuple[float, bool]]) -> None:
     """Pooling moves no right answer from one place to another: the fit is of all samples."""
     lowest, highest = fitted(samples)[0][1], fitted(samples)[-1][1]

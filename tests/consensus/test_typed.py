@@ -69,7 +69,7 @@ def test_numbers_are_read_as_people_write_them(written: str, value: str, unit: s
 
 @pytest.mark.parametrize(
     "written",
-    ["2024-05-01", "3:30", "5-7", "1.2.3", "1/0", "1e999999", "between 5 and 7", "$5 €", "5 6", "v2", "9" * 100],
+    ["2024-05-01", "3:30", "5-7", "1.2.3", "1/0", "1e999999", "between 5 and 7", "$5 €", "5 6", "v2", "9" * 180],
 )
 def test_what_is_no_single_number_is_not_made_one(written: str) -> None:
     """Dates, times, ranges, versions, two numbers, and what is too large."""
@@ -193,6 +193,7 @@ VALUES = st.fractions(max_denominator=5000).filter(lambda value: abs(value) < 10
 
 
 @given(VALUES)
+@settings(deadline=None)
 def test_spelling_a_number_and_reading_it_gives_it_back(value: Fraction) -> None:
     """Canonical form is exact."""
     found = number(spelled(value))
@@ -200,6 +201,7 @@ def test_spelling_a_number_and_reading_it_gives_it_back(value: Fraction) -> None
 
 
 @given(st.integers(-(10**12), 10**12), st.sampled_from(["{:,}", "${:,}", "{:,} dollars", "{}.00", "**{}**", "{:_}"]))
+@settings(deadline=None)
 def test_every_spelling_of_a_number_is_the_same(value: int, spelling: str) -> None:
     """Grouped, with currency, with zeros behind the point, emphasised."""
     assert same(typed(Kind.NUMBER, spelling.format(value)), typed(Kind.NUMBER, value))
