@@ -16,10 +16,10 @@ PAGE = (ROOT / "docs" / "concealment.md").read_text()
 
 
 def test_the_example_stands_at_its_place_in_the_chain() -> None:
-    """Behind audit and cors, before everything else, in the page and in the shipped file."""
+    """Behind audit, cors and webhooks, before everything else, in the page and in the shipped file."""
     (block,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
     chain = yaml.safe_load(block)["chain"]
-    assert chain == ["audit", "cors", "conceal", "ip_limit"]
+    assert chain == ["audit", "cors", "webhooks", "conceal", "ip_limit"]
     assert discovery.find("conceal") is ConcealPlugin
     offered = re.findall(r"(?m)^  #? ?- ([a-z_]+)", (ROOT / "config.yaml").read_text().partition("\nchain:\n")[2])
     assert offered[: len(chain)] == chain
