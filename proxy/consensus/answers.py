@@ -25,6 +25,9 @@ PARTIAL_CHARS_MIN: Final = 400
 """Of an answer that broke off: a shorter one says too little to be read by others."""
 GARBAGE_SHARE_MAX: Final = 0.2
 """Of characters that are no text: controls, and what stands for bytes that were none."""
+GARBAGE_CHARS_MAX: Final = 4_000
+"""Of an answer that are looked at for it."""
+_NO_TEXT: Final = frozenset({"Cc", "Cn", "Co", "Cs"})
 GARBAGE: Final = "garbage"
 DECLINED: Final = "declined"
 """The member refuses to answer. `refused` is what a provider says of a call."""
@@ -127,16 +130,11 @@ def _wrong(run: Run, _spec: CallSpec, answer: Answer, fence: Fence) -> str:
 
 
 def garbage(text: str) -> bool:
-    """No word and no figure in it, or too much that is no text at all."""
-    bad = sum(
-        1
-        for letter in text
-        if letter == "\ufffd" or (unicodedata.category(letter) in _NO_TEXT and letter not in "\t\n\r")
-    )
-    return not any(letter.isalnum() for letter in text) or bad > GARBAGE_SHARE_MAX * len(text)
-
-
-_NO_TEXT: Final = frozenset({"Cc", "Cn", "Co", "Cs"})
+    """No word and no figure in it, or too much that is no text at all. Its beginning tells."""
+    looked = text[:GARBAGE_CHARS_MAX]
+    bad = sum(1 for letter in looked if letter == "\ufffd" or unicodedata.category(letter) in _NO_TEXT)
+    bad -= sum(looked.count(blank) for blank in "\t\n\r")
+    return not any(letter.isalnum() for letter in looked) or bad > GARBAGE_SHARE_MAX * len(looked)
 
 
 def _read(run: Run, text: str, fence: Fence) -> Reading:

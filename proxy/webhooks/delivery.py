@@ -129,7 +129,7 @@ class Deliverer:
     def _sent(self, task: asyncio.Task[None]) -> None:
         self._sending.discard(task)
         if not task.cancelled() and (fault := task.exception()) is not None:
-            self._log.error("webhook_failed", event=task.get_name(), exc_info=fault)
+            self._log.error("webhook_failed", event_id=task.get_name(), exc_info=fault)
         self._woken.set()
 
     async def _tidy(self) -> None:

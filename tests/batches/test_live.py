@@ -103,26 +103,33 @@ def ended(ask: Ask, batch: str) -> dict[str, Any]:
     return until(ask, batch, lambda found: found["ended"] is not None)
 
 
-def charges(house: World, count: int = 0) -> list[int]:
-    """What runs of panels were charged, in nano-dollars, once so many have been settled."""
+def query(house: World, statement: str, *values: Any) -> list[Any]:
+    with contextlib.closing(sqlite3.connect(house.gateway.folder / "var" / "tollway.db")) as connection:
+        return connection.execute(statement, values).fetchall()
+
+
+def last_hold(house: World) -> int:
+    """The newest hold so far."""
+    return int(query(house, "SELECT coalesce(max(id), 0) FROM holds")[0][0])
+
+
+def charges(house: World, after: int) -> list[int]:
+    """What runs were charged whose holds are younger, in nano-dollars, once all of these have ended."""
     deadline = time.monotonic() + WAIT_SECONDS_MAX
-    while True:
-        with contextlib.closing(sqlite3.connect(house.gateway.folder / "var" / "tollway.db")) as connection:
-            rows = connection.execute(
-                "SELECT charged FROM holds WHERE operation='orchestrate' AND state=? ORDER BY id", (State.SETTLED,)
-            ).fetchall()
-        if len(rows) >= count:
-            return [row[0] for row in rows]
-        assert time.monotonic() < deadline, rows
+    while query(house, "SELECT 1 FROM holds WHERE id>? AND state<?", after, State.SETTLED):
+        assert time.monotonic() < deadline
         time.sleep(0.05)
+    settled = "SELECT charged FROM holds WHERE id>? AND state=? AND operation='orchestrate' ORDER BY id"
+    return [row[0] for row in query(house, settled, after, State.SETTLED)]
 
 
-def audited(house: World, count: int) -> list[dict[str, Any]]:
-    """The lines of exchanges of our own, once there are so many."""
+def audited(house: World, done: dict[str, Any]) -> list[dict[str, Any]]:
+    """The lines of the exchanges behind the results of a batch."""
+    ids = {item["result"]["id"].replace("orch_", "req_") for item in done["items"]}
     deadline = time.monotonic() + WAIT_SECONDS_MAX
     while True:
-        found = [line for line in house.gateway.audit_lines() if line["listener"] == "inward"]
-        if len(found) >= count:
+        found = [line for line in house.gateway.audit_lines() if line["request_id"] in ids]
+        if len(found) == len(ids):
             return found
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -132,7 +139,7 @@ def test_batch_is_answered_charged_and_told_of(house: World, client: Ask) -> Non
     """202 at once; each prompt is an exchange of its own in the audit; the webhook is signed with the shown secret."""
     with Receiver() as receiver:
         secret = client("PUT", "/v1/webhooks/config", json={"rotate_secret": True}).json()["secret"]
-        before = len(charges(house)), len(audited(house, 0))
+        before = last_hold(house)
         body = {"prompts": ["One?", {"messages": [{"role": "user", "content": "Two?"}]}], "webhook_url": receiver.url()}
         queued = client("POST", "/v1/batch", json=body)
         assert (queued.status_code, queued.headers["location"]) == (202, f"/v1/batch/{queued.json()['id']}")
@@ -145,10 +152,9 @@ def test_batch_is_answered_charged_and_told_of(house: World, client: Ask) -> Non
         assert item["result"]["object"].startswith("orchestration")
     assert told.is_signed_with(secret)
     assert (told.event["data"]["id"], told.event["data"]["status"]) == (done["id"], "completed")
-    assert charges(house, before[0] + 2)[before[0] :] == [PRICE] * 2
-    lines = audited(house, before[1] + 2)[before[1] :]
-    said = [(line["operation"], line["status"], line["peer"]) for line in lines]
-    assert said == [("orchestrate", 200, "127.0.0.1")] * 2
+    assert charges(house, before) == [PRICE] * 2
+    said = [(line["listener"], line["operation"], line["status"], line["peer"]) for line in audited(house, done)]
+    assert said == [("inward", "orchestrate", 200, "127.0.0.1")] * 2
 
 
 @pytest.mark.parametrize(
@@ -214,7 +220,7 @@ def test_killed_process_loses_nothing_and_answers_nothing_twice(house: World, cl
 
 def test_drain_puts_what_runs_back_into_the_queue(house: World, client: Ask) -> None:
     """SIGTERM ends the process in time; the next one answers. What the drain cut is not charged."""
-    before = charges(house)
+    before = last_hold(house)
     house.provider.script(*[Behaviour(fault=Fault.HANG_BEFORE_HEAD)] * 100)
     batch = client("POST", "/v1/batch", json={"prompts": ["?", "?"]}).json()["id"]
     until(client, batch, lambda found: found["counts"]["running"] > 0)
@@ -222,31 +228,31 @@ def test_drain_puts_what_runs_back_into_the_queue(house: World, client: Ask) -> 
     house.provider.reset()
     house.gateway.start()
     assert ended(client, batch)["counts"]["completed"] == 2
-    assert [one for one in charges(house, len(before) + 2)[len(before) :] if one] == [PRICE] * 2
+    assert [one for one in charges(house, before) if one] == [PRICE] * 2
 
 
 def test_two_processes_share_the_work(house: World, client: Ask) -> None:
     """On one state folder: each prompt runs once, whoever took the batch."""
-    before = len(charges(house))
+    before = last_hold(house)
     with GatewayProcess(house.gateway.folder, environment=house.gateway._environment) as second:
         house.provider.script(*[Behaviour(head_delay_seconds=0.02)] * 200)
         made = [client("POST", "/v1/batch", json={"prompts": ["?"] * 8}).json()["id"] for _ in range(2)]
         for batch in made:
             assert ended(client, batch)["counts"]["completed"] == 8
         assert second.running
-    assert len(charges(house, before + 16)) == before + 16
+    assert charges(house, before) == [PRICE] * 16
 
 
 def test_cancelled_batch_stops_its_calls(house: World, client: Ask) -> None:
     """DELETE: what runs is cut, as where a client leaves; what has not begun costs nothing."""
-    before = len(charges(house))
+    before = last_hold(house)
     house.provider.script(*[Behaviour(fault=Fault.HANG_BEFORE_HEAD)] * 100)
     batch = client("POST", "/v1/batch", json={"prompts": ["?"] * 6}).json()["id"]
     until(client, batch, lambda found: found["counts"]["running"] > 0)
     client("DELETE", f"/v1/batch/{batch}")
     done = ended(client, batch)
     assert (done["status"], done["counts"]["canceled"]) == ("canceled", 6)
-    assert all(one < PRICE for one in charges(house)[before:])
+    assert all(one < PRICE for one in charges(house, before))
 
 
 def test_idempotency_key_makes_one_batch(client: Ask) -> None:

@@ -17,7 +17,7 @@ from proxy import addresses
 from proxy.clock import SystemClock
 from proxy.errors import Refusal
 from proxy.ledger.boots import FileLock, boots_folder
-from proxy.webhooks import store
+from proxy.webhooks import delivery, store
 from proxy.webhooks.api import BATCH_COMPLETED, EVENTS, ORCHESTRATION_COMPLETED, DeliveryReport, DeliveryState
 from proxy.webhooks.service import Webhooks
 from proxy.webhooks.settings import WebhookRules
@@ -323,6 +323,21 @@ async def test_slow_receiver_delays_its_own_owner_alone(tmp_path: Path) -> None:
     for writer in inside:
         writer.close()
     server.close()
+
+
+async def test_fault_of_ours_is_an_attempt_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The delivery does not stay claimed for ever, and it is in the log."""
+
+    def fault(*_: Any) -> Any:
+        raise RuntimeError("CANARY")
+
+    log = Log()
+    monkeypatch.setattr(delivery, "parse", fault)
+    async with running(tmp_path, log=log) as webhooks:
+        await webhooks.enqueue(OWNER, "https://hooks.example.com/", BATCH_COMPLETED, PAYLOAD)
+        report = await until(webhooks, is_over)
+    assert (report.state, report.attempts, report.error) == (DeliveryState.FAILED, 3, "this proxy failed on it")
+    assert log.names().count("webhook_failed") == 3
 
 
 async def test_where_it_is_off_nothing_is_kept_and_a_url_is_refused(tmp_path: Path) -> None:
