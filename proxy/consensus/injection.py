@@ -88,6 +88,10 @@ _COMPILED: Final = {
     name: re2.compile("(?i)(?:" + "|".join(f"(?:{each})" for each in patterns) + ")")
     for name, patterns in _PATTERNS.items()
 }
+_HOMOGLYPHS: Final = str.maketrans(
+    "аеорсухіјѕԁһАВЕКМНОРСТХІЈЅαοΑΒΕΖΗΙΚΜΝΟΡΤΥΧ", "aeopcyxijsdhABEKMHOPCTXIJSaoABEZHIKMNOPTYX"
+)
+"""Cyrillic and Greek letters that look Latin; no pattern here is written in either script."""
 _UNSEEN: Final = re2.compile(r"[\p{Cf}\x{FE00}-\x{FE0F}\x{115F}\x{1160}\x{3164}]")
 
 
@@ -129,8 +133,8 @@ def _found(name: str, text: str) -> bool:
 
 
 def _plain(text: str) -> str:
-    """Full width and other compatibility letters as plain ones, without invisible characters, white space as one."""
+    """Look-alikes of Latin letters as those, without invisible characters, white space as one."""
     text = clean(text[:TEXT_CHARS_MAX])
     if not text.isascii():
-        text = unicodedata.normalize("NFKC", str(_UNSEEN.sub("", text)))[: 2 * TEXT_CHARS_MAX]
+        text = unicodedata.normalize("NFKC", str(_UNSEEN.sub("", text)))[: 2 * TEXT_CHARS_MAX].translate(_HOMOGLYPHS)
     return "\n".join(" ".join(line.split()) for line in text.split("\n"))
