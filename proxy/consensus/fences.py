@@ -98,10 +98,18 @@ def looks_fenced(text: str, nonce: str = "") -> bool:
     return any(_alike(run, text) for run in _RUN.finditer(text)) or _seems(text, nonce)
 
 
+def forges_fence(text: str) -> bool:
+    """Whether something in it is meant for a fence: not marks alone, which drawings have, too."""
+    text = clean(text)
+    return any(_worded(run, text) for run in _RUN.finditer(text))
+
+
 def _alike(run: re.Match[str], text: str) -> bool:
     """Three marks, or two before the word that a fence goes on with."""
-    if len(_ONE.findall(run[0])) >= len(MARK):
-        return True
+    return len(_ONE.findall(run[0])) >= len(MARK) or _worded(run, text)
+
+
+def _worded(run: re.Match[str], text: str) -> bool:
     return bool(_KEYWORD.match(_folded(text[run.end() : run.end() + _KEYWORD_WINDOW_CHARS]).translate(_ALIKE)))
 
 

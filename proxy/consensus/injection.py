@@ -9,7 +9,7 @@ from typing import Final
 
 import re2  # type: ignore[import-untyped]
 
-from proxy.consensus.fences import looks_fenced
+from proxy.consensus.fences import forges_fence
 from proxy.consensus.normal import clean
 
 TEXT_CHARS_MAX: Final = 64_000
@@ -112,7 +112,7 @@ def flags(text: str, *, question: str = "") -> Flags:
     """What the answer says to its judges. What already stands in the question is no finding: it may be asked about."""
     said, asked = _plain(text), _plain(question)
     names = [name for name in _COMPILED if _found(name, said) and not _found(name, asked)]
-    if looks_fenced(text[:TEXT_CHARS_MAX]) and not looks_fenced(question[:TEXT_CHARS_MAX]):
+    if forges_fence(text[:TEXT_CHARS_MAX]) and not forges_fence(question[:TEXT_CHARS_MAX]):
         names.append("forged_fence")
     return Flags(tuple(names))
 

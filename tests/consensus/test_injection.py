@@ -73,6 +73,7 @@ def test_verdicts_are_flagged_and_cost_nothing(text: str) -> None:
         "Patients are asked to rate their pain from 0 to 10.",
         '{"name": "A", "score": 5}',
         "@@ -1,3 +1,4 @@ and a@b.c",
+        " @@@@\n@@  @@\n @@@@",
         "The system prompt of a model says what it is.",
         "",
     ],
