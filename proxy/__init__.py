@@ -1,3 +1,3 @@
 """The machine: listeners, chain, upstreams, ledger. It knows no plugin by name."""
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"

@@ -7,17 +7,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from zoneinfo import ZoneInfo
 
 from proxy.assembly import StartError, build_plugins, endpoints_of
+from proxy.background import warm_language_model, watch_caps
 from proxy.byo import ByoStore
-from proxy.cap_windows import present
 from proxy.capture import CaptureTable
 from proxy.chain import compose, compose_observers
 from proxy.clock import Clock, SystemClock
 from proxy.config.schema import Generation
 from proxy.connect_policy import CapturePolicy
-from proxy.consensus.detection import warm_up
 from proxy.conversations.service import Conversations
 from proxy.driver import Driver, DriverLimits
 from proxy.endpoints import admin, bridge, credit, public
@@ -35,7 +33,6 @@ from proxy.listeners.mitm.engine import MitmEngine
 from proxy.operation_table import OperationTable
 from proxy.operations import BY_NAME, LOCAL, PLAIN, WEBSOCKET, Operation, Target
 from proxy.plugin import Next
-from proxy.prepaid import purses_of
 from proxy.reload import Reloader
 from proxy.secrets import same_secret
 from proxy.state import Counters
@@ -52,7 +49,6 @@ from proxy.webhooks.service import Webhooks
 if TYPE_CHECKING:
     from proxy.payments.rails import Rails
 
-CAPS_WATCH_SECONDS: Final = 5.0
 ADMIN_CLOSE_SECONDS: Final = 1.0
 """What a scrape under way has left once everything else has ended."""
 BUILT_IN_DEMO: Final = "builtin:demo"
@@ -168,7 +164,9 @@ class Gateway:
         watches = [
             loop.create_task(self.keys.watch(), name="key-watch"),
             loop.create_task(self.byo.watch(), name="byo-watch"),
-            loop.create_task(watch_caps(self), name="caps-watch"),
+            loop.create_task(
+                watch_caps(lambda: self.generation, self.ledger, self.metrics, self.clock, self.log), name="caps-watch"
+            ),
         ]
         if any(model.panel is not None for model in self.generation.models.values()):
             watches.append(loop.create_task(warm_language_model(self.log), name="language-model"))
@@ -356,12 +354,6 @@ class Gateway:
         await self.engine.close(0)
 
 
-async def warm_language_model(log: Any) -> None:
-    """Half a second of work that the first question to a panel need not wait for."""
-    if not await asyncio.to_thread(warm_up):
-        log.warning("language_model_not_loaded", remedy="it needs a writable folder for temporary files")
-
-
 async def _refuse(exchange: Exchange) -> Response:
     if exchange.refusal is None:
         raise Refusal("internal_error", "Refused without a reason.")
@@ -378,24 +370,3 @@ async def _admin(gateway: Gateway, application: Any, exchange: Exchange) -> Resp
     if token is not None and not exchange.request.path.endswith("/health") and not same_secret(given, token):
         raise Refusal("invalid_api_key", "Send the admin listener's token: 'Authorization: Bearer TOKEN'.")
     return await bridge.call(application, exchange)
-
-
-async def watch_caps(gateway: Gateway) -> None:
-    """Keep the metrics of what each team has left no older than a few seconds, while the ledger can be read."""
-    while True:
-        zone = ZoneInfo(gateway.generation.file.time_zone)
-        now = gateway.clock.now_ms()
-        caps = tuple(
-            present("team", team.name, setting, now, zone)
-            for team in gateway.generation.teams.values()
-            for setting in team.caps
-        )
-        purses = tuple(dict.fromkeys(purse for team in gateway.generation.teams.values() for purse in purses_of(team)))
-        try:
-            if caps:
-                gateway.metrics.set_caps(await gateway.ledger.cap_states(caps))
-            if purses:
-                gateway.metrics.set_purses(await gateway.ledger.purse_states(purses))
-        except Refusal as refusal:
-            gateway.log.warning("caps_not_read", reason=refusal.message)
-        await asyncio.sleep(CAPS_WATCH_SECONDS)

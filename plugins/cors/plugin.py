@@ -19,8 +19,8 @@ ALLOWED_HEADERS: Final = (
 )  # fmt: skip
 EXPOSED_HEADERS: Final = (
     "X-Route-Model", "X-Route-Category", "Payment-Required", "WWW-Authenticate", "X-Cashu-Change", "X-Dedup",
-    "X-Cashu-Consumed", "PAYMENT-RESPONSE",
-    "X-PAYMENT-RESPONSE", "Payment-Receipt", "X-Payment-Id", "Retry-After", "Request-Id", "X-Request-Id",
+    "X-Cashu-Consumed", "PAYMENT-RESPONSE", "X-PAYMENT-RESPONSE", "Payment-Receipt", "X-Payment-Id",
+    "Idempotent-Replayed", "Retry-After", "Request-Id", "X-Request-Id",
 )  # fmt: skip
 _SDK_HEADER: Final = re.compile(r"x-stainless-[a-z0-9-]{1,64}")
 """What the SDKs of OpenAI and Anthropic send of themselves; new ones come with new releases."""
