@@ -64,6 +64,10 @@ class Inward:
         """The chain stands: what was begun meanwhile goes on."""
         self._opened.set()
 
+    async def stands(self) -> None:
+        """Wait until the chain stands, and every plugin has started."""
+        await self._opened.wait()
+
     def identity(self, key_id: str) -> Identity:
         """Who the holder of this key is at this moment, as if the key itself had come. Raises Refusal."""
         try:
@@ -95,7 +99,7 @@ class Inward:
         """
         if identity.kind is not IdentityKind.KEY:
             raise ValueError("an exchange of our own runs for the holder of a key")
-        await self._opened.wait()
+        await self.stands()
         if self._closed:
             raise _draining()
         origin = Origin(LISTENER, ListenerKind.INWARD, peer, loopback=False, acting=identity)

@@ -101,6 +101,7 @@ class Runner:
             await asyncio.wait(tasks)
 
     async def _run(self) -> None:
+        await self._inward.stands()
         while not self._draining:
             self._woken.clear()
             wait = POLL_SECONDS
@@ -236,12 +237,15 @@ class Runner:
         return _End(None, wait_seconds=seconds, waited=True)
 
     async def _persist(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Until it is done: what was answered must be known to have been."""
+        """Until it is done: what was answered must be known to have been. A process that stops tries once; what it
+        cannot write, it has died with."""
         while True:
             try:
                 return await work()
             except (sqlite3.Error, Refusal) as error:
                 self._log.error("batches_unwritable", error=str(error))
+                if self._draining:
+                    return None
                 await asyncio.sleep(WRITE_RETRY_SECONDS)
 
 

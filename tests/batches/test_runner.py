@@ -40,6 +40,9 @@ class Exchanges:
         self.gone: set[str] = set()
         self._answering = answering or served
 
+    async def stands(self) -> None:
+        """At once."""
+
     def identity(self, key_id: str) -> Identity:
         if key_id in self.gone:
             raise Refusal("invalid_api_key", "revoked")
