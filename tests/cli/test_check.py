@@ -50,7 +50,7 @@ def test_each_problem_is_a_line_with_its_place(folder: Path) -> None:
     edit(models, "opnai", "openai")
     result = RUNNER.invoke(app, ["check", "--config", str(config)])
     assert result.output.splitlines() == [
-        f"{config}:{settings}:7: chain[3].identity.key_prefx: unknown key 'key_prefx'. Did you mean 'key_prefix'?"
+        f"{config}:{settings}:7: chain[4].identity.key_prefx: unknown key 'key_prefx'. Did you mean 'key_prefix'?"
     ]
 
 
