@@ -15,13 +15,13 @@ import yaml
 from proxy import shipped
 from proxy.ledger.books import State
 from tests.peers.behaviour import Behaviour, Fault
+from tests.peers.certificates import server_context, write_ca_file
 from tests.support.gateway import GatewayProcess
 from tests.support.receiver import Receiver
 from tests.support.world import CHAIN, World, world
 
 WAIT_SECONDS_MAX = 30.0
 PRICE = 50_000_000
-WEBHOOKS = {"webhooks": {"development": True, "retry_seconds": 0.05}}
 MODE: dict[str, Any] = {
     "members": ["gpt-4o", "gpt-4o", "gpt-4o"],
     "synthesisers": ["gpt-4o"],
@@ -37,10 +37,11 @@ MODE: dict[str, Any] = {
 DEADLINES = {"connect_seconds": 2, "first_byte_seconds": 20, "idle_seconds": 20, "total_seconds": 30}
 
 
-def chain() -> list[Any]:
+def chain(**webhooks: Any) -> list[Any]:
     """The usual one, with what is told and what is asked of panels."""
     made = list(CHAIN)
-    made[made.index("byo") + 1 : made.index("byo") + 1] = [WEBHOOKS, "batch", "idempotency"]
+    told = {"webhooks": {"development": True, "retry_seconds": 0.05, **webhooks}}
+    made[made.index("byo") + 1 : made.index("byo") + 1] = [told, "batch", "idempotency"]
     made.insert(made.index("spend_caps") + 1, "consensus")
     return made
 
@@ -52,12 +53,19 @@ def consensus() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def inside() -> Iterator[Receiver]:
+    """A receiver of the operator's own, behind TLS."""
+    with Receiver(tls=server_context("localhost")) as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory, inside: Receiver) -> Iterator[World]:
     """A running proxy with one quick panel."""
-    config = {"chain": chain(), "drain_seconds": 2, "drain_client_gone_seconds": 1}
-    with world(
-        tmp_path_factory.mktemp("batches"), config=config, policies={"consensus": consensus()}, deadlines=DEADLINES
-    ) as running:
+    folder = tmp_path_factory.mktemp("batches")
+    listed = chain(allow_private=[f"localhost:{inside.port}"], ca_file=str(write_ca_file(folder)))
+    config = {"chain": listed, "drain_seconds": 2, "drain_client_gone_seconds": 1}
+    with world(folder, config=config, policies={"consensus": consensus()}, deadlines=DEADLINES) as running:
         yield running
         running.gateway.cli("ledger", "audit")
 
@@ -155,6 +163,16 @@ def test_batch_is_answered_charged_and_told_of(house: World, client: Ask) -> Non
     assert charges(house, before) == [PRICE] * 2
     said = [(line["listener"], line["operation"], line["status"], line["peer"]) for line in audited(house, done)]
     assert said == [("inward", "orchestrate", 200, "127.0.0.1")] * 2
+
+
+def test_single_answer_is_told_of_where_its_request_says(client: Ask, inside: Receiver) -> None:
+    """Over TLS, with the very answer."""
+    url = inside.url("/answers", host="localhost")
+    answer = client("POST", "/v1/orchestrate", json={"prompt": "Why?", "webhook_url": url})
+    assert answer.status_code == 200
+    (told,) = inside.wait()
+    assert (told.path, told.event["type"]) == ("/answers", "orchestration.completed")
+    assert told.event["data"]["id"] == answer.json()["id"]
 
 
 @pytest.mark.parametrize(
