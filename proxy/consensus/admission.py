@@ -30,7 +30,8 @@ def check_budget(run: Run) -> None:
     if needed is None:
         raise Refusal(
             "context_length_exceeded",
-            f"The conversation is longer than the members of the panel {run.mode.name} can read: shorten it.",
+            f"Too few members of the panel {run.mode.name} can take this conversation: it is too long for them. "
+            "Shorten it, or ask another mode.",
             param="messages",
         )
     if needed > run.budget.room():

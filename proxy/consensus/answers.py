@@ -27,6 +27,8 @@ GARBAGE_SHARE_MAX: Final = 0.2
 """Of characters that are no text: controls, and what stands for bytes that were none."""
 GARBAGE_CHARS_MAX: Final = 4_000
 """Of an answer that are looked at for it."""
+LANGUAGE_CHARS_MAX: Final = 2_000
+"""The same, for the language that it is in."""
 _NO_TEXT: Final = frozenset({"Cc", "Cn", "Co", "Cs"})
 GARBAGE: Final = "garbage"
 DECLINED: Final = "declined"
@@ -196,7 +198,7 @@ def _mark_strangers(run: Run, panel: Panel) -> None:
     asked = run.detected.language
     if asked == UNKNOWN:
         return
-    spoken = {name: language_of(prose(draft.text)) for name, draft in panel.drafts.items()}
+    spoken = {name: language_of(prose(draft.text[:LANGUAGE_CHARS_MAX])) for name, draft in panel.drafts.items()}
     if asked not in spoken.values():
         return
     for name, draft in panel.drafts.items():

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
 
-from proxy.consensus.api import CallSpec, Role, Severity
+from proxy.consensus.api import CallSpec, Event, Result, Role, Severity
+from proxy.consensus.engine import Engine
+from proxy.consensus.settings import Rules
 from proxy.errors import Refusal
 from proxy.pricing.money import Nano
 from tests.support.scripted_panels import (
@@ -25,6 +28,7 @@ from tests.support.scripted_panels import (
     seat,
     watch,
 )
+from tests.support.virtual_time import run as run_virtually
 
 EIGHTEEN = said("Six times three is 18.", "18")
 TWENTY = said("That makes 20.", "20")
@@ -156,11 +160,6 @@ def test_silent_member_is_hedged_once_in_a_run() -> None:
 
 def test_hedges_are_a_share_of_runs() -> None:
     """With five percent, nineteen runs hedge nothing and the twentieth may."""
-    from random import Random
-
-    from proxy.consensus.engine import Engine
-    from proxy.consensus.settings import Rules
-
     settings = consensus(mode(spares=(SPARE,)), rules=Rules(hedge_percent_max=5))
     engine = Engine(settings, random=Random(1))
     members = {"one": EIGHTEEN, "two": Says("", hangs=True), "three": said("18", "18", seconds=9), "spare": EIGHTEEN}
@@ -355,6 +354,23 @@ def test_same_seed_same_run() -> None:
     first, second = watch(script(members)), watch(script(members))
     assert first.events == second.events
     assert first.result == second.result
+
+
+def test_seats_that_a_caller_may_not_use_are_left_out() -> None:
+    """`seated` stands in the place of the configuration's mode, and the engine stays one."""
+    settings = consensus(mode())
+    engine = Engine(settings, random=Random(1))
+    calls = ScriptedCalls(script(all_say(EIGHTEEN)))
+
+    async def emit(_: Event) -> None:
+        return
+
+    async def main() -> Result:
+        seated = {"fast": mode(seats=(ONE, TWO))}
+        engine.admit(asking(), "fast", calls, seated=seated)
+        return await engine.run(asking(), "fast", calls, emit, seated=seated)
+
+    assert len(run_virtually(main()).members) == 2
 
 
 def test_budget_of_nothing_serves_what_costs_nothing() -> None:
