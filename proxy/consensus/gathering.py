@@ -42,7 +42,7 @@ class Plan:
     quorum: int
     ends_at: float
     vendors: int = 1
-    """That must be among the answers for a quorum, as far as so many are still there to answer."""
+    """That must be among the answers for a quorum, as far as so many are still there to answer, spares among them."""
     spares: tuple[Seat, ...] = ()
     respec: Callable[[Seat, bool], CallSpec] | None = None
     """The call of a spare; the flag: it is a hedge."""
@@ -162,6 +162,8 @@ class Gathering:
         """The quorum is not reached yet."""
         there = [outcome.spec.seat.vendor for outcome in self._outcomes.values() if outcome.status == ANSWERED]
         possible = set(there) | {call.spec.seat.vendor for call in self._running.values()}
+        if self._plan.respec is not None:
+            possible |= {seat.vendor for seat in self._spares}
         return len(there) < self._plan.quorum or len(set(there)) < min(self._plan.vendors, len(possible))
 
     def _end(self) -> float:

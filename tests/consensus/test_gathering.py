@@ -130,6 +130,13 @@ def test_quorum_takes_what_vendors_are_left() -> None:
     assert stage.seconds == pytest.approx(6)
 
 
+def test_spare_brings_the_vendor_that_is_missing() -> None:
+    """Two answers of one vendor: where the other one fails, a spare of a third is called before that will do."""
+    stage = Stage({"one": says(1), "same": says(1), "three": says(3, fails="broken"), "other": says(2)})
+    stage.gather((ONE, SAME_VENDOR, THREE), vendors=2, spares=(OTHER,))
+    assert stage.statuses() == {"one": "answered", "same": "answered", "three": "replaced", "other": "answered"}
+
+
 def test_silent_member_is_hedged_with_another_vendor() -> None:
     """After the silence allowed, while the quorum is open, once."""
     script = {
