@@ -63,14 +63,14 @@ class WebhooksPlugin(Plugin[WebhooksSettings]):
         if not results.concerned(exchange):
             return response
         if response.stream is None:
-            await results.tell_whole(exchange, response, self._webhooks)
+            await results.tell_whole(exchange, response, self._webhooks, self.services.log)
             return response
         watch = results.Watch()
         response.transforms.append(watch)
 
         async def told() -> None:
             if exchange.charge is not None and not exchange.repeated:
-                await results.tell(exchange, self._webhooks, watch.document)
+                await results.tell(exchange, self._webhooks, watch.document, self.services.log)
 
         exchange.before_finish.append(told)
         return response

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from proxy.dialects.json_text import read
 from proxy.dialects.sse import EventFramer, EventTooLarge, event_data, event_name
+from proxy.errors import Refusal
 from proxy.exchange import Exchange, Response
 from proxy.identities import IdentityKind
 from proxy.operations import ORCHESTRATE
@@ -21,21 +22,28 @@ def concerned(exchange: Exchange) -> bool:
     return exchange.operation is ORCHESTRATE and identity is not None and identity.kind is IdentityKind.KEY
 
 
-async def tell(exchange: Exchange, webhooks: Webhooks, document: dict[str, Any] | None) -> None:
-    """Put the end of a run into the outbox, once. `document`: the result, or `{"error": ...}`; None: nothing came."""
+async def tell(exchange: Exchange, webhooks: Webhooks, document: dict[str, Any] | None, log: Any) -> None:
+    """Put the end of a run into the outbox, once. `document`: the result, or `{"error": ...}`; None: nothing came.
+
+    An outbox that cannot be written is logged: the caller has paid for an answer, and gets it.
+    """
     call, identity = exchange.call, exchange.identity
     if call is None or identity is None or document is None:
         return
     type_ = FAILED if "error" in document else COMPLETED
     payload = {"id": exchange.request_id, **document}
     event_id = f"evt_{exchange.request_id}"
-    await webhooks.enqueue(identity.key_id, call.document.get("webhook_url"), type_, payload, event_id=event_id)
+    url = call.document.get("webhook_url")
+    try:
+        await webhooks.enqueue(identity.key_id, url, type_, payload, event_id=event_id)
+    except Refusal as refusal:
+        log.error("webhook_not_queued", request_id=exchange.request_id, reason=refusal.message)
 
 
-async def tell_whole(exchange: Exchange, response: Response, webhooks: Webhooks) -> None:
+async def tell_whole(exchange: Exchange, response: Response, webhooks: Webhooks, log: Any) -> None:
     """An answer that is not streamed. What was refused before a run, or repeated, ended none."""
     if exchange.charge is not None and not exchange.repeated:
-        await tell(exchange, webhooks, read(response.body))
+        await tell(exchange, webhooks, read(response.body), log)
 
 
 class Watch:

@@ -210,12 +210,12 @@ def _check_destinations(document: dict[str, Any]) -> None:
 
 
 def _check_url(url: Any) -> None:
-    expected = f"an https address of at most {WEBHOOK_URL_CHARS_MAX} characters, without a user or a fragment"
+    expected = f"an address (https) of at most {WEBHOOK_URL_CHARS_MAX} characters, without a user or a fragment"
     if not isinstance(url, str) or len(url) > WEBHOOK_URL_CHARS_MAX or not _URL.fullmatch(url):
         fields.wrong("webhook_url", expected)
     try:
         parts = urlsplit(url)
-        fits = parts.scheme == "https" and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        fits = parts.scheme in ("https", "http") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         fits = False
     else:

@@ -118,13 +118,13 @@ def test_a_wrong_value_is_refused_by_name(members: dict[str, Any], param: str, s
 @pytest.mark.parametrize(
     "url",
     [
-        "http://hooks.example.com/in", "https://", "ftp://x.test/", "https://user:pw@x.test/", "https://user@x.test/",
+        "https://", "ftp://x.test/", "https://user:pw@x.test/", "https://user@x.test/",
         "https://x.test/#f", "https://x.test/ a", "https://x.test/\n", "https://x.test:99999/", "https://[::1",
         "https://t\u00f6st.test/", "//x.test/", "x" * 2049, 7, "https://x.test/" + "a" * 2048,
     ],
 )  # fmt: skip
-def test_a_webhook_goes_to_an_https_address(url: Any) -> None:
-    """Whose network is looked at where it is called."""
+def test_a_webhook_goes_to_an_address(url: Any) -> None:
+    """Whether it may be http, and whose network it is in, is looked at where it is called."""
     assert refusal(webhook_url=url).param == "webhook_url"
 
 

@@ -11,13 +11,14 @@ import pytest
 from plugins.webhooks.plugin import WebhooksPlugin, WebhooksSettings
 from proxy.dialects import DIALECTS
 from proxy.dialects.sse import make_event
+from proxy.errors import Refusal
 from proxy.exchange import Exchange, Response
 from proxy.headers import Headers
 from proxy.identities import IdentityKind
 from proxy.operations import CHAT, ORCHESTRATE
 from proxy.plugin import Next
 from proxy.pricing.money import Nano
-from tests.support.fakes import Chunks, exchange, identity
+from tests.support.fakes import Chunks, Log, exchange, identity
 
 URL = "https://hooks.example.com/x"
 RESULT = {"id": "orch_1", "object": "orchestration", "answer": "Forty-two."}
@@ -28,10 +29,14 @@ class Told:
 
     def __init__(self) -> None:
         self.events: list[tuple[str, str | None, str, dict[str, Any], str | None]] = []
+        self.log = Log()
+        self.full = False
 
     async def enqueue(
         self, owner: str, url: str | None, type: str, payload: dict[str, Any], *, event_id: str | None = None
     ) -> str | None:
+        if self.full:
+            raise Refusal("overloaded", "The outbox cannot be written.", retry_after_seconds=1)
         self.events.append((owner, url, type, payload, event_id))
         return event_id
 
@@ -45,10 +50,10 @@ def orchestrated(**changes: Any) -> Exchange:
     return seen
 
 
-async def told(seen: Exchange, response: Response) -> Told:
+async def told(seen: Exchange, response: Response, outbox: Told | None = None) -> Told:
     """What is in the outbox once the answer went out."""
-    outbox = Told()
-    services: Any = SimpleNamespace(webhooks=outbox)
+    outbox = outbox or Told()
+    services: Any = SimpleNamespace(webhooks=outbox, log=outbox.log)
 
     async def rest(_: Exchange) -> Response:
         return response
@@ -104,6 +109,15 @@ async def test_a_streams_error_is_told_as_a_failure() -> None:
     assert [(kind, payload["error"]) for _, _, kind, payload, _ in outbox.events] == [
         ("orchestration.failed", {"code": "upstream_error"})
     ]
+
+
+async def test_an_outbox_that_cannot_be_written_keeps_no_answer_back() -> None:
+    """It is logged."""
+    outbox = Told()
+    outbox.full = True
+    response = whole(**RESULT)
+    await told(orchestrated(), response, outbox)
+    assert (response.status, outbox.log.names()) == (200, ["webhook_not_queued"])
 
 
 async def test_nothing_is_told_where_no_run_ended() -> None:
