@@ -46,10 +46,10 @@ class Member:
 
 
 def role_of(seen: SeenRequest) -> str:
-    """What a call is for, by the mark that the prompts of these tests begin with."""
-    first = str(seen.json()["messages"][0].get("content"))
-    found = re.match(r"\[\[(\w+)\]\]", first)
-    return found[1] if found else "none"
+    """What a call is for, by the mark that the prompts of these tests begin with; the last one, where the caller's own
+    system prompt or an earlier instruction stands before it."""
+    found = re.findall(r"\[\[(\w+)\]\]", json.dumps(seen.json()["messages"]))
+    return found[-1] if found else "none"
 
 
 class Cast:
@@ -151,6 +151,13 @@ class PanelWorld:
     world: World
     cast: Cast
 
+    def stage(self) -> Cast:
+        """A new cast; nothing of the last test is left at the provider."""
+        self.world.provider.reset()
+        self.cast = Cast({})
+        self.world.provider.answering = self.cast
+        return self.cast
+
     @property
     def url(self) -> str:
         """Of the reverse listener."""
@@ -176,6 +183,12 @@ class PanelWorld:
             "SELECT charged, list, held_charged, held_list, outcome FROM holds WHERE exchange_id = ?", request_id
         )
         return row
+
+
+def events_of(text: str) -> list[tuple[str, dict[str, Any]]]:
+    """Name and data of each event of a stream of /v1/orchestrate."""
+    blocks = [block.split("\n", 1) for block in text.split("\n\n") if block.startswith("event: ")]
+    return [(head.removeprefix("event: "), json.loads(rest.removeprefix("data: "))) for head, rest in blocks]
 
 
 @contextmanager
