@@ -147,7 +147,8 @@ class Gathering:
     async def _settle(self, outcome: Outcome) -> None:
         self._outcomes[id(outcome.spec)] = outcome
         await self._plan.finished(outcome)
-        if self._gathered.quorum_seconds is None and not self._open():
+        replaced = outcome.status == REPLACED  # by a call that is yet to begin, and may be what the quorum lacks
+        if self._gathered.quorum_seconds is None and not replaced and not self._open():
             self._gathered.quorum_seconds = self._caller.now() - self._began
             await self._plan.reached(self._gathered.quorum_seconds)
 
