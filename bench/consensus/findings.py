@@ -47,6 +47,8 @@ class Plan:
     """Of each cell."""
     grid_runs: int
     replay_questions: int
+    sensitivity_questions: int
+    """Of the replay under other judges."""
     position_runs: int
     injection_runs: int
     hallucination_runs: int
@@ -57,9 +59,9 @@ class Plan:
     cancel_runs: int
 
 
-FULL: Final = Plan("full", 400, 200, 1319, 1200, 600, 500, 250, 250, 150)
-QUICK: Final = Plan("quick", 60, 20, 160, 150, 80, 60, 30, 30, 20)
-TINY: Final = Plan("tiny", 12, 4, 24, 24, 12, 12, 6, 8, 6)
+FULL: Final = Plan("full", 300, 150, 1319, 660, 1000, 500, 400, 200, 200, 120)
+QUICK: Final = Plan("quick", 30, 8, 120, 40, 100, 40, 40, 20, 20, 12)
+TINY: Final = Plan("tiny", 4, 1, 16, 8, 16, 8, 8, 4, 6, 4)
 
 
 def percent(share: float) -> str:

@@ -113,8 +113,10 @@ class Panel:
 
     def standings(self) -> tuple[Standing, ...]:
         """Drafts by their ballots, the best first; empty where nobody judged."""
-        if not self.ballots:
-            return ()
+        return self._order() if self.ballots else ()
+
+    def _order(self) -> tuple[Standing, ...]:
+        """The same; where nobody judged an order that favours no seat."""
         weights = {name: draft.seat.weight for name, draft in self.drafts.items()}
         return ballots.standings(
             self.ballots, self.texts, weights=weights, families=self.families, without=self.excluded()
@@ -122,9 +124,9 @@ class Panel:
 
     def ranked(self) -> list[Draft]:
         """All drafts, the best first: by ballots and by how many say the same; what is whole and says nothing to judges
-        before what is not. Never by length."""
+        before what is not. Never by length, and at a tie by nobody's place on the panel."""
         aside = self.excluded()
-        standings = self.standings()
+        standings = self._order()
         place = {standing.seat: index for index, standing in enumerate(standings)}
         worth = self._worth({standing.seat: standing.borda for standing in standings}, aside)
         return sorted(
@@ -132,7 +134,7 @@ class Panel:
             key=lambda draft: (
                 draft.seat.name in aside or not draft.votes or not draft.whole or draft.stranger,
                 -worth[draft.seat.name],
-                place.get(draft.seat.name, 0),
+                place[draft.seat.name],
             ),
         )
 

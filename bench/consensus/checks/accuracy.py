@@ -90,13 +90,13 @@ class Cell:
 
 
 def cells() -> list[Cell]:
-    """The grid. Members that differ are seated twice: alike in weight, and by their accuracies."""
+    """The grid. With one strong member panels are seated twice: alike in weight, and by their accuracies."""
     found = []
     for (shape, count), phi, beta in product(SHAPES, PHIS, BETAS):
         for name, given in (("alike", (ALIKE,) * 5), ("spread", SPREAD), ("one strong", ONE_STRONG)):
             accuracies = given[:count]
             found.append(Cell(shape, count, name, accuracies, phi, beta))
-            if name != "alike":
+            if name == "one strong":
                 weights = tuple([weight_of(share) for share in accuracies])
                 found.append(Cell(shape, count, name, accuracies, phi, beta, weights))
     return found
@@ -111,7 +111,7 @@ def _grid(plan: Plan, seed: int) -> list[Finding]:
         ("one much stronger member, alike in weight", [
             row for row, cell in rows if cell.weights is None and cell.name == "one strong"
         ]),
-        ("members weighted by accuracy", [row for row, cell in rows if cell.weights is not None]),
+        ("one much stronger member, weighted by accuracy", [row for row, cell in rows if cell.weights is not None]),
     ):  # fmt: skip
         below = [row for row in chosen if row["high"] < 0]
         far = [row for row in chosen if row["high_together"] < 0]

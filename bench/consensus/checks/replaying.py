@@ -62,6 +62,8 @@ def measure(plan: Plan, seed: int) -> list[Finding]:
     """See the module."""
     questions = sample(recorded(), plan.replay_questions, seed)
     halves = [[one for one in questions if one.half == half] for half in (0, 1)]
+    fewer = sample(questions, plan.sensitivity_questions, seed)
+    some = [[one for one in fewer if one.half == half] for half in (0, 1)]
     findings = [_baselines(questions, halves)]
     plain = _runs(AS_SHIPPED, halves, seed)
     weighted = _runs(CALIBRATED, halves, seed)
@@ -69,7 +71,7 @@ def measure(plan: Plan, seed: int) -> list[Finding]:
     findings.append(_against_best("replay, calibrated", CALIBRATED, weighted))
     findings.append(_weights(halves, plain, weighted))
     findings += [
-        _against_best("replay, sensitivity", variant, _runs(variant, halves, seed), asked=False) for variant in OTHERS
+        _against_best("replay, sensitivity", variant, _runs(variant, some, seed), asked=False) for variant in OTHERS
     ]
     findings.append(_quality(weighted))
     return findings
