@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -29,6 +29,8 @@ from proxy.quoting import encoding_of, narrowed, priced, quote
 from proxy.routes import Route, Try
 from proxy.upstreams.api import UpstreamFailure
 from proxy.usage import Usage, known
+
+RUNNING: Final = "running"
 
 
 class NoBody:
@@ -97,6 +99,8 @@ class ChainCalls:
             raise
         finally:
             opened.record.seconds = loop.time() - opened.started
+            if opened.record.status == RUNNING:
+                opened.record.status = "broken"  # A fault, or an answer that nobody could take: it runs no more.
             await self._end(opened)
 
     def close(self, reason: Finish) -> None:
@@ -153,6 +157,7 @@ class ChainCalls:
             model=model,
             quote=bound.with_enforced(True),
             role=f"{spec.role.value}/{spec.round}/{seat.name}",
+            client_gone=False,  # Who stays to its end has retries as well; who does not is cancelled.
             route=None, usage=None, refusal=None, dispatched=False, streams=[], before_finish=[], _finishers=[],
             _finished=None,
         )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, ClassVar
 
 from plugins.consensus.calls import ChainCalls
@@ -64,7 +63,7 @@ class ConsensusPlugin(Plugin[PluginSettings]):
         if call is None or model is None or model.panel is None or quote is None or consensus is None:
             raise Refusal("internal_error", "This priced path is closed: nothing in the chain says what is asked.")
         mode = mode_of(consensus, model.name)
-        engine = self._engine_of(exchange, consensus, mode)
+        engine = self._engine_of(consensus)
         question = question_of(call, quote.output_tokens)
         meta = Meta(
             request_id=exchange.request_id,
@@ -76,19 +75,15 @@ class ConsensusPlugin(Plugin[PluginSettings]):
             metadata=call.document.get("metadata") or {},
         )
         calls = ChainCalls(exchange, call_next)
-        return Run(exchange, engine, question, mode, calls, self.services.metrics), meta
+        seated = None
+        if len(quote.candidates) < len(model.candidates):
+            seated = seated_modes(consensus, mode, quote.candidates)
+        return Run(exchange, engine, question, mode, calls, self.services.metrics, seated), meta
 
-    def _engine_of(self, exchange: Exchange, consensus: Consensus, mode: str) -> Engine:
-        """The configuration's; or one whose panel lacks the seats that the caller's rules deny. Raises Refusal."""
-        quote, model = exchange.quote, exchange.model
-        candidates = quote.candidates if quote is not None and quote.candidates else ()
+    def _engine_of(self, consensus: Consensus) -> Engine:
+        """The configuration's; one of its own for an exchange that began under an older one."""
         engine = self._engine
-        if engine is None or engine.consensus is not consensus:
-            engine = Engine(consensus)
-        if model is None or len(candidates) == len(model.candidates):
-            return engine
-        modes = seated_modes(consensus, mode, candidates)
-        return Engine(replace(consensus, modes={**consensus.modes, **modes}))
+        return engine if engine is not None and engine.consensus is consensus else Engine(consensus)
 
     def _streamed(self, exchange: Exchange, run: Run, wire: Wire, meta: Meta) -> Response:
         stream = RunStream(exchange, run, wire, meta, self.services.log)

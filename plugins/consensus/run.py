@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -9,7 +10,9 @@ from plugins.consensus.calls import ChainCalls
 from plugins.consensus.wires import Meta
 from proxy.consensus.api import Emit, Question, Result, RunFailed
 from proxy.consensus.engine import Engine
+from proxy.consensus.settings import Mode, Price
 from proxy.exchange import Exchange, Finish
+from proxy.payments.prices import surcharged
 from proxy.pricing.money import ZERO, Nano
 
 PERCENT: Final = 100
@@ -19,7 +22,14 @@ class Run:
     """Made before the first call. `close` is called when the exchange ends, however it does, before it is settled."""
 
     def __init__(
-        self, exchange: Exchange, engine: Engine, question: Question, mode: str, calls: ChainCalls, metrics: Any
+        self,
+        exchange: Exchange,
+        engine: Engine,
+        question: Question,
+        mode: str,
+        calls: ChainCalls,
+        metrics: Any,
+        seated: Mapping[str, Mode] | None = None,
     ) -> None:
         self.calls = calls
         self._metrics = metrics
@@ -27,12 +37,13 @@ class Run:
         self._engine = engine
         self._question = question
         self._mode = mode
+        self._seated = seated
         self._answering = False
         self.result: Result | None = None
 
     def admit(self) -> None:
         """Raises Refusal where the mode's budget cannot hold this question."""
-        self._engine.admit(self._question, self._mode, self.calls)
+        self._engine.admit(self._question, self._mode, self.calls, seated=self._seated)
 
     def answering(self) -> None:
         """A piece of the answer goes out: from now on the run is worth its price, whoever leaves."""
@@ -41,14 +52,21 @@ class Run:
     async def run(self, emit: Emit) -> Result:
         """The result; the exchange is charged for it. Raises RunFailed, and the charge is returned."""
         try:
-            result = self.result = await self._engine.run(self._question, self._mode, self.calls, emit)
+            result = self.result = await self._engine.run(
+                self._question, self._mode, self.calls, emit, seated=self._seated
+            )
         except RunFailed:
-            self._exchange.charge = ZERO
+            self.failed()
             raise
         finally:
             self.calls.hand_over()
-        self._exchange.charge = self._price(result)
+        price = self._of(result)
+        self._charge(self._share(price.usd), None if price.msat is None else self._share(price.msat))
         return result
+
+    def failed(self) -> None:
+        """There is no answer, or none that may go out: nothing is charged."""
+        self._charge(ZERO, None if self._of(None).msat is None else 0)
 
     def close(self, reason: Finish) -> None:
         """Book what is still under way. Who leaves early pays what the calls had cost, at most the price."""
@@ -57,11 +75,12 @@ class Run:
         exchange = self._exchange
         if exchange.charge is not None:
             return
-        whole = self._price(None)
-        if self._answering and reason is Finish.CLIENT_GONE:
-            exchange.charge = whole
-        else:
-            exchange.charge = min(whole, self.calls.cost) if reason is Finish.CLIENT_GONE else ZERO
+        if reason is not Finish.CLIENT_GONE:
+            self.failed()
+            return
+        price = self._of(None)
+        usd = price.usd if self._answering else min(price.usd, self.calls.cost)
+        self._charge(usd, None if price.msat is None else _part(price.msat, usd, price.usd))
 
     def _count(self) -> None:
         result = self.result
@@ -74,16 +93,26 @@ class Run:
 
     def meta(self, meta: Meta) -> Meta:
         """With what was charged, which is known by now."""
-        charged, credits_milli = self._exchange.charge or ZERO, 0
-        if self.result is not None:
-            credits_milli = self._share(self._engine.consensus.modes[self.result.mode].price.credits_milli)
+        exchange, result = self._exchange, self.result
+        charged = exchange.charge or ZERO
+        credits_milli = 0 if result is None else self._share(self._of(result).credits_milli)
+        ask, tender, rails = exchange.ask, exchange.tender, exchange.generation.payments
+        if ask is not None and tender is not None and rails is not None:
+            if tender.proof is not None:  # Costs its price, whatever the answer was.
+                return replace(meta, charged=ask.price.usd, credits_milli=ask.price.credits_milli or 0)
+            charged = min(surcharged(charged, rails), ask.price.usd)
         return replace(meta, charged=charged, credits_milli=credits_milli)
 
-    def _price(self, result: Result | None) -> Nano:
-        """Of the mode that answered; of the dearest that may, where none did."""
-        panel = None if self._exchange.model is None else self._exchange.model.panel
-        mode = panel if result is None else self._engine.consensus.modes[result.mode]
-        return ZERO if mode is None else Nano(self._share(mode.price.usd))
+    def _of(self, result: Result | None) -> Price:
+        """The price of the mode that answered; of the dearest that may, where none did."""
+        model = self._exchange.model
+        if result is not None or model is None or model.panel is None:
+            return self._engine.consensus.modes[self._mode if result is None else result.mode].price
+        return model.panel.price
+
+    def _charge(self, usd: int, msat: int | None) -> None:
+        """In dollars, and in thousandths of a satoshi where the price is fixed in them."""
+        self._exchange.charge, self._exchange.charge_msat = Nano(usd), msat
 
     def _share(self, amount: int) -> int:
         """Of an answer from fewer members than the quorum a part is charged, rounded up."""
@@ -91,4 +120,9 @@ class Run:
         if result is None or not result.degraded:
             return amount
         percent = self._engine.consensus.modes[result.mode].degraded_percent
-        return -(-amount * percent // PERCENT)
+        return _part(amount, percent, PERCENT)
+
+
+def _part(amount: int, share: int, whole: int) -> int:
+    """Rounded up."""
+    return -(-amount * share // whole) if whole else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
 from plugins.consensus.run import Run
@@ -11,7 +11,7 @@ from plugins.consensus.wires import Meta, Wire
 from proxy.consensus.api import Event, RunFailed
 from proxy.errors import Refusal
 from proxy.exchange import Exchange
-from proxy.ledger.errors import LedgerError
+from proxy.ledger.errors import LedgerClosed, LedgerError
 
 
 class RunStream:
@@ -70,6 +70,9 @@ class RunStream:
         except RunFailed as failure:
             self._failed(failure)
             return
+        except Refusal as refusal:
+            self._failed(RunFailed(refusal))
+            return
         self._put(self._wire.closing(result, self._run.calls.records, self._run.meta(self._meta)))
 
     async def _emit(self, event: Event) -> None:
@@ -82,19 +85,43 @@ class RunStream:
         if self._begun:
             return
         try:
-            for ready in self.before_content:
-                await ready()
-        except LedgerError as lost:
+            await _uninterrupted(self._ready())
+        except (LedgerError, LedgerClosed) as lost:
             self._log.error("payment_not_burnt", request_id=self._exchange.request_id, exc_info=lost)
             refusal = Refusal("payment_unknown", "What pays for this answer is no longer there.", retry_after_seconds=5)
             raise RunFailed(refusal) from lost
+        except Refusal as refusal:
+            raise RunFailed(refusal) from refusal
+
+    async def _ready(self) -> None:
+        for ready in self.before_content:
+            await ready()
         self._begun = True
         self._run.answering()
 
     def _failed(self, failure: RunFailed) -> None:
+        self._run.failed()
         self._exchange.refusal = failure.refusal
         self._put(self._wire.failed(failure))
 
     def _put(self, piece: bytes) -> None:
         if piece:
             self._queue.put_nowait(piece)
+
+
+async def _uninterrupted(work: Coroutine[Any, Any, None]) -> None:
+    """To its end whatever happens meanwhile, a deadline or a client that leaves: what is written durably must be known
+    to be written. A cancellation goes on afterwards."""
+    task = asyncio.get_running_loop().create_task(work, name="before content")
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as again:
+            cancelled = again
+    if cancelled is None:
+        task.result()
+        return
+    if not task.cancelled():
+        task.exception()
+    raise cancelled

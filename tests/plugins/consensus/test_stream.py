@@ -37,7 +37,7 @@ class Engine:
         self.consensus = CONSENSUS
         self._script = script
 
-    async def run(self, question: Question, mode: str, calls: Any, emit: Emit) -> Result:
+    async def run(self, question: Question, mode: str, calls: Any, emit: Emit, *, seated: Any = None) -> Result:
         return await self._script(emit)
 
 
