@@ -16,6 +16,8 @@ from proxy.errors import Refusal
 RETRY_AFTER_SECONDS = 5.0
 """Where no provider says when to come back."""
 _TIMES = ("timeout",)
+OWN_AGREEMENT = 0.5
+"""What it is worth for the score that a family agrees with itself: nobody else has been asked."""
 
 
 def result_of(
@@ -71,6 +73,8 @@ def _quality(run: Run, panel: Panel, final: Final, agreed: float, *, contradicti
     followed = (final.draft or panel.ranked()[0]).seat.name
     judged = panel.judged(followed, synthesiser=final.synthesiser)
     supported = claims.supported_share(panel.claims)
+    if len(set(panel.families.values())) < 2:
+        agreed = min(agreed, OWN_AGREEMENT)
     return quality.quality(judged, supported, agreed, run.consensus.weights, contradiction=contradiction)
 
 

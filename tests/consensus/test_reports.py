@@ -8,7 +8,7 @@ from proxy.consensus.api import Role, Severity
 from tests.consensus.test_deliberation import CLAIMS, SCORES, SPLIT, by, checks
 from tests.consensus.test_deliberation import script as judged_script
 from tests.consensus.test_engine import EIGHTEEN, OPEN, TWENTY, script, sound
-from tests.support.scripted_panels import Says, balanced, consensus, deep, mode, said, watch
+from tests.support.scripted_panels import Says, balanced, consensus, deep, mode, said, seat, watch
 
 AGREED = dict.fromkeys(("one", "two", "three"), EIGHTEEN)
 
@@ -43,6 +43,16 @@ def test_full_agreement_scores_higher_than_a_split() -> None:
     assert whole.quality.score > split.quality.score
     assert (whole.agreement, whole.dissent) == (1.0, ())
     assert split.confidence is Severity.LOW
+
+
+def test_seats_of_one_family_agree_with_themselves_only() -> None:
+    """Which counts as half for the score: nobody else has been asked."""
+    seats = (seat("one"), seat("one#2"), seat("one#3"))
+    alone = sound(
+        watch(script(dict.fromkeys(("one", "one#2", "one#3"), OPEN)), consensus(mode(seats=seats, vendors_min=1)))
+    )
+    assert alone.done.quality.score <= 50
+    assert alone.done.effective_votes == 1
 
 
 def test_effective_votes_count_families() -> None:
