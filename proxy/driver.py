@@ -75,6 +75,8 @@ class Driver:
             downstream.abort()
             if exchange.cut:
                 await run.count_cut()
+            elif exchange.when_left is not WhenLeft.DRAIN:
+                await run.end_calls()
         except BaseException as error:
             self.log.error("exchange_failed", request_id=exchange.request_id, exc_info=error)
             await run.fail()
@@ -167,6 +169,13 @@ class _Run:
                     await closing()
         except TimeoutError:
             self._driver.log.warning("closing_timeout", request_id=self._exchange.request_id)
+
+    async def end_calls(self) -> None:
+        """Wait for the ends of what is cancelled with it, so that they are counted before it is settled."""
+        try:
+            await self.close_streams()
+        except BaseException as error:
+            self._driver.log.error("closing_failed", request_id=self._exchange.request_id, exc_info=error)
 
     async def count_cut(self) -> None:
         """Count what came of an answer that is given up; whatever befalls the count, the exchange ends."""

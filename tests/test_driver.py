@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from proxy.driver import HEARTBEAT, Driver, DriverLimits
-from proxy.exchange import Exchange, Finish, Request, Response
+from proxy.exchange import Exchange, Finish, Request, Response, WhenLeft
 from proxy.headers import Headers
 from proxy.listeners.api import Arrival
 from proxy.plugin import Next
@@ -375,3 +375,27 @@ async def test_heartbeat_that_falls_due_as_data_arrives_tears_nothing(pieces: tu
     await Scene(answering(Response(200, Headers(), stream=Late(), sse=True)), heartbeat_seconds=0.05).play(down)
     await asyncio.sleep(0)
     assert down.chunks == [EVENT, *pieces]
+
+
+async def test_calls_that_are_cancelled_with_it_have_ended_before_it_is_settled() -> None:
+    """Whoever leaves while a piece is being written to him: what his calls cost is counted by then."""
+    order: list[str] = []
+
+    class Calls(Chunks):
+        async def aclose(self) -> None:
+            await asyncio.sleep(0)
+            order.append("ended")
+
+    class Stalled(MemoryDownstream):
+        async def write(self, chunk: bytes) -> None:
+            asyncio.get_running_loop().call_soon(self.leave)
+            await asyncio.Event().wait()
+
+    async def chain(seen: Exchange) -> Response:
+        seen.when_left = WhenLeft.CANCEL
+        return Response(200, Headers(), stream=Calls(b"a", b"b"), sse=True)
+
+    scene = Scene(chain)
+    scene.exchange.on_finish(lambda reason: order.append(reason.value))
+    await scene.play(Stalled())
+    assert order[:2] == ["ended", "client_gone"]

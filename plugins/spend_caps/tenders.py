@@ -9,9 +9,9 @@ from proxy.errors import Refusal
 from proxy.exchange import Exchange, Response
 from proxy.headers import Headers
 from proxy.ledger.api import Settlement
-from proxy.ledger.payment_api import BalanceExceeded, PaymentTaken, Taken, Tender
+from proxy.ledger.payment_api import BalanceExceeded, PaymentTaken, Taken, Tender, Unit
 from proxy.payments.api import Ask
-from proxy.payments.balance.charge import charge_of
+from proxy.payments.balance.charge import charge_of, floor_of
 from proxy.payments.balance.refusals import short
 from proxy.payments.prices import surcharged
 from proxy.pricing.money import ZERO, Nano
@@ -62,14 +62,18 @@ def paid_for(exchange: Exchange, tender: Tender, settlement: Settlement, rails: 
         charged = _at_most(settlement.charged, ask, rails) if settlement.charged else ZERO
         return replace(settlement, charged=charged, paid=None)
     charged = _at_most(settlement.charged, ask, rails)
-    amount = charge_of(_at_most(used, ask, rails), tender.unit, ask.price.nano_per_btc, rails.settings, tender.amount)
+    cost, held, fixed = _at_most(used, ask, rails), tender.amount, exchange.charge_msat
+    if fixed is not None and tender.unit is Unit.MSAT:
+        amount = min(max(fixed, floor_of(tender.unit, rails.settings)), held)
+    else:
+        amount = charge_of(cost, tender.unit, ask.price.nano_per_btc, rails.settings, held)
     return replace(settlement, charged=charged, paid=None, tendered=amount)
 
 
 def _answered(exchange: Exchange) -> bool:
     """An answer that costs nothing is still an answer, for which a balance's floor is due."""
     if exchange.model is not None and exchange.model.panel is not None:
-        return bool(exchange.charge)
+        return bool(exchange.charge or exchange.charge_msat)
     return exchange.route is not None and exchange.route.served
 
 

@@ -125,6 +125,79 @@ async def test_nothing_of_the_answer_goes_out_where_its_payment_is_lost() -> Non
     assert under.log.names() == ["payment_not_burnt"]
 
 
+async def test_a_ledger_that_cannot_be_written_is_told_as_an_error() -> None:
+    """It says so with a refusal of its own: the stream is ended properly, and nothing is charged."""
+    under = Streamed(answered)
+
+    async def burn() -> None:
+        raise Refusal("overloaded", "The ledger cannot be written at the moment.", retry_after_seconds=2)
+
+    under.stream.before_content.append(burn)
+    sent = await under.sent()
+    assert not any(b"Forty" in piece for piece in sent)
+    assert b"cannot be written" in sent[-1]
+    assert (under.exchange.charge, under.exchange.refusal and under.exchange.refusal.code) == (ZERO, "overloaded")
+
+
+async def test_what_was_begun_before_the_answer_is_ended_whoever_goes() -> None:
+    """A deadline that falls into the burning of a payment: it is known to be burnt, and nothing was said."""
+    burning, written = asyncio.Event(), asyncio.Event()
+    told: list[str] = []
+
+    async def script(emit: Emit) -> Result:
+        try:
+            async with asyncio.timeout(0):
+                await emit(Event("token", {"text": "Forty"}))
+        except TimeoutError:
+            told.append("late")
+        raise RunFailed(Refusal("upstream_timeout", "The answer came too late."))
+
+    under = Streamed(script)
+
+    async def burn() -> None:
+        burning.set()
+        await written.wait()
+        told.append("burnt")
+
+    under.stream.before_content.append(burn)
+    reading = asyncio.create_task(under.sent())
+    await burning.wait()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert told == []
+    written.set()
+    sent = await reading
+    assert told == ["burnt", "late"]
+    assert not any(b"Forty" in piece for piece in sent) and b"too late" in sent[-1]
+    assert under.exchange.charge == ZERO
+
+
+async def test_a_second_cancellation_ends_the_burning_all_the_same() -> None:
+    """Who reads is cancelled twice while a payment is being burnt: it is burnt once, to its end."""
+    burning, written = asyncio.Event(), asyncio.Event()
+    told: list[str] = []
+    under = Streamed(answered)
+
+    async def burn() -> None:
+        burning.set()
+        await written.wait()
+        told.append("burnt")
+
+    under.stream.before_content.append(burn)
+    reading = asyncio.create_task(under.sent())
+    await burning.wait()
+    for _ in range(2):
+        reading.cancel()
+        await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    written.set()
+    await under.stream.aclose()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert told == ["burnt"]
+
+
 async def test_a_failed_run_ends_with_an_error_and_owes_nothing() -> None:
     """The refusal is the exchange's; there is no [DONE]."""
     refusal = Refusal("upstream_unavailable", "Too few members answered.", retry_after_seconds=5)
