@@ -112,3 +112,17 @@ def consensus(*modes: Mode, auto: tuple[str, str] | None = None) -> Consensus:
     }
     found = {one.name: one for one in modes or (mode(),)}
     return Consensus(found, Prompts("", "", "", "", "", ""), Weights(shares), default_mode=next(iter(found)), auto=auto)
+
+
+class Counted:
+    """Metrics of runs, kept."""
+
+    def __init__(self) -> None:
+        self.runs: list[tuple[str, str]] = []
+        self.calls: list[tuple[str, str]] = []
+
+    def consensus_run(self, mode: str, outcome: str) -> None:
+        self.runs.append((mode, outcome))
+
+    def consensus_call(self, role: str, status: str) -> None:
+        self.calls.append((role, status))

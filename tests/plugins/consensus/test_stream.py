@@ -18,9 +18,10 @@ from proxy.errors import Refusal
 from proxy.exchange import Exchange, Finish
 from proxy.ledger.errors import HoldNotOpen
 from proxy.pricing.money import ZERO, Nano
-from tests.plugins.consensus.panels import CONSENSUS, Counted, consensus_model
 from tests.support.fakes import Log, exchange
+from tests.support.panels import Counted, consensus, panel_model
 
+CONSENSUS = consensus()
 META = Meta("req_1", 1, "consensus-fast", "fast")
 RESULT = Result(
     text="Forty-two.", finish_reason="stop", tool_calls=(), mode="fast", domain="general", language="en",
@@ -59,7 +60,7 @@ class Streamed:
 
     def __init__(self, script: Script) -> None:
         self.exchange: Exchange = exchange()
-        self.exchange.model = consensus_model()
+        self.exchange.model = panel_model()
         engine: Any = Engine(script)
         calls: Any = Calls()
         self.counted = Counted()
