@@ -30,8 +30,9 @@ amount: Final = _matching(_AMOUNT)
 domain: Final = word(*DOMAINS, other="general")
 role: Final = word(*[one.value for one in Role])
 reason: Final = word(
-    "unavailable", "rate_limited", "refused", "timeout", "broken", "garbage", "empty", "content_filter", other="failed"
-)
+    "unavailable", "rate_limited", "refused", "timeout", "broken", "garbage", "empty", "content_filter", "declined",
+    "partial", "late", "budget", other="failed",
+)  # fmt: skip
 _STATUS: Final = word(
     "running", "served", "cancelled", "answered", "late", "failed", "replaced", "unavailable", "rate_limited",
     "refused", "timeout", "broken", "garbage", "empty", "content_filter", other="failed",
