@@ -60,7 +60,7 @@ class Plan:
 
 
 FULL: Final = Plan("full", 300, 150, 1319, 660, 1000, 500, 400, 200, 200, 120)
-QUICK: Final = Plan("quick", 30, 8, 120, 40, 100, 40, 40, 20, 20, 12)
+QUICK: Final = Plan("quick", 20, 6, 120, 40, 100, 40, 40, 20, 20, 12)
 TINY: Final = Plan("tiny", 4, 1, 16, 8, 16, 8, 8, 4, 6, 4)
 
 

@@ -108,6 +108,9 @@ class _Run:
     def answering(self) -> None:
         """Nothing is charged here."""
 
+    def failed(self) -> None:
+        """Nothing is given back here."""
+
     def meta(self, meta: Meta) -> Meta:
         return meta
 
