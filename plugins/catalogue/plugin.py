@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from typing import ClassVar
 
 from pydantic import Field
@@ -100,7 +101,11 @@ class CataloguePlugin(Plugin[CatalogueSettings]):
         if listed is None:
             raise model_refusals.unknown(generation, name)
         if operation not in listed.operations:
-            raise Refusal("model_not_available", f"The model '{name}' does not serve {operation}.", param="model")
+            raise Refusal(
+                "model_not_available",
+                f"The model '{name}' does not serve {operation}. Ask for it by {_paths(listed.operations)}.",
+                param="model",
+            )
         if identity is None or identity.kind is IdentityKind.ANONYMOUS:
             if not (listed.open and exchange.origin.loopback):
                 raise Refusal(
@@ -121,6 +126,11 @@ class CataloguePlugin(Plugin[CatalogueSettings]):
             return None
         found: Model | None = self.services.byo.model(identity.team, name)
         return found
+
+
+def _paths(operations: Collection[str]) -> str:
+    """Where these are asked for: each has the name of its path."""
+    return " or ".join([f"POST /v1/{name.replace('.', '/')}" for name in sorted(operations)])
 
 
 def _any_tier(identity: Identity) -> bool:

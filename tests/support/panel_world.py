@@ -200,6 +200,8 @@ def panel_world(
     policies: Mapping[str, Mapping[str, Any]] | None = None,
     environment: Mapping[str, str] | None = None,
     chain: list[str | dict[str, Any]] | None = None,
+    listeners: Mapping[str, Mapping[str, Any]] | None = None,
+    more_upstreams: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Iterator[PanelWorld]:
     """A proxy with panels of scripted members."""
     files = {"models": {"models": {**MODELS, **panel_models()}}, "consensus": consensus or consensus_file()}
@@ -208,7 +210,9 @@ def panel_world(
         config={"chain": chain or panel_chain(), "heartbeat_seconds": 1, **(config or {})},
         policies={**files, **(policies or {})},
         environment=environment,
+        listeners=listeners,
         deadlines=DEADLINES,
+        more_upstreams=more_upstreams,
     ) as running:
         cast = Cast({name: Member() for name in NAMES})
         running.provider.answering = cast
