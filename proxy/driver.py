@@ -80,6 +80,8 @@ class Driver:
         except BaseException as error:
             self.log.error("exchange_failed", request_id=exchange.request_id, exc_info=error)
             await run.fail()
+            if exchange.when_left is not WhenLeft.DRAIN:
+                await run.end_calls()
         finally:
             run.stop_timers()
             for raised in exchange.finish(reason):
@@ -175,7 +177,9 @@ class _Run:
         try:
             await self.close_streams()
         except BaseException as error:
-            self._driver.log.error("closing_failed", request_id=self._exchange.request_id, exc_info=error)
+            # Told once more to end: it does, and whatever is left is closed behind the settlement.
+            if not isinstance(error, asyncio.CancelledError):
+                self._driver.log.error("closing_failed", request_id=self._exchange.request_id, exc_info=error)
 
     async def count_cut(self) -> None:
         """Count what came of an answer that is given up; whatever befalls the count, the exchange ends."""

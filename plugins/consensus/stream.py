@@ -40,9 +40,11 @@ class RunStream:
         if task is None:
             return
         task.cancel()
-        await asyncio.wait({task})
-        if not task.cancelled() and task.exception() is not None:
-            self._log.error("run_failed", request_id=self._exchange.request_id, exc_info=task.exception())
+        try:
+            await _ended(task)
+        finally:
+            if task.done() and not task.cancelled() and task.exception() is not None:
+                self._log.error("run_failed", request_id=self._exchange.request_id, exc_info=task.exception())
 
     async def _pieces(self) -> AsyncIterator[bytes]:
         task = self._task = asyncio.get_running_loop().create_task(self._produce(), name="panel")
@@ -55,7 +57,7 @@ class RunStream:
         finally:
             if not task.done():
                 task.cancel()
-                await asyncio.wait({task})
+                await _ended(task)
 
     async def _produce(self) -> None:
         try:
@@ -113,15 +115,22 @@ async def _uninterrupted(work: Coroutine[Any, Any, None]) -> None:
     """To its end whatever happens meanwhile, a deadline or a client that leaves: what is written durably must be known
     to be written. A cancellation goes on afterwards."""
     task = asyncio.get_running_loop().create_task(work, name="before content")
+    try:
+        await _ended(task)
+    except asyncio.CancelledError:
+        if not task.cancelled():
+            task.exception()  # It is the cancellation that goes on.
+        raise
+    task.result()
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    """Wait for it, however often we are cancelled meanwhile. A cancellation goes on afterwards."""
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:
             await asyncio.wait({task})
         except asyncio.CancelledError as again:
             cancelled = again
-    if cancelled is None:
-        task.result()
-        return
-    if not task.cancelled():
-        task.exception()
-    raise cancelled
+    if cancelled is not None:
+        raise cancelled

@@ -174,7 +174,7 @@ async def test_what_was_begun_before_the_answer_is_ended_whoever_goes() -> None:
 
 
 async def test_a_second_cancellation_ends_the_burning_all_the_same() -> None:
-    """Who reads is cancelled twice while a payment is being burnt: it is burnt once, to its end."""
+    """Who reads is cancelled twice while a payment is being burnt: it is burnt once, to its end, and waited for."""
     burning, written = asyncio.Event(), asyncio.Event()
     told: list[str] = []
     under = Streamed(answered)
@@ -190,12 +190,10 @@ async def test_a_second_cancellation_ends_the_burning_all_the_same() -> None:
     for _ in range(2):
         reading.cancel()
         await asyncio.sleep(0)
+    assert not reading.done()
+    written.set()
     with pytest.raises(asyncio.CancelledError):
         await reading
-    written.set()
-    await under.stream.aclose()
-    for _ in range(5):
-        await asyncio.sleep(0)
     assert told == ["burnt"]
 
 
