@@ -1,7 +1,7 @@
 // Reads the panel's stream at BASE_URL as applications do, and prints what came of it as one JSON line.
 import OpenAI from "openai";
 
-const client = new OpenAI({ apiKey: "k", baseURL: process.env.BASE_URL, maxRetries: 0 });
+const client = new OpenAI({ apiKey: process.env.API_KEY ?? "k", baseURL: process.env.BASE_URL, maxRetries: 0 });
 const question = { model: process.env.MODEL, messages: [{ role: "user", content: "Why?" }] };
 const told = { streamed: "", finish: null, extension: null, usage: null, strange: 0, helper: null, error: null };
 
