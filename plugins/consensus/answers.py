@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import orjson
-
 from proxy.consensus.api import Answer, CallFailed, CallSpec, Delta
 from proxy.dialects import DIALECTS
-from proxy.dialects.json_text import read
+from proxy.dialects.json_text import read, write
 from proxy.dialects.sse import EventFramer, EventTooLarge, event_data
 from proxy.operations import CHAT
 
@@ -82,7 +80,8 @@ class ChatText:
         if choice is None or not isinstance(message, dict):
             raise CallFailed("garbage")
         calls = message.get("tool_calls")
-        numbered = [{**call, "index": at} for at, call in enumerate(calls) if isinstance(call, dict)] if calls else []
+        given = calls if isinstance(calls, list) else []
+        numbered = [{**call, "index": at} for at, call in enumerate(given) if isinstance(call, dict)]
         self._take({**message, "tool_calls": numbered})
         self._finish(choice)
         self.finished = True
@@ -111,7 +110,7 @@ class ChatText:
             self.reasoned.append(reasoned)
             self._size += len(reasoned)
         if isinstance(refusal, str) and refusal:
-            self._refusal.append(refusal)
+            self._refusal.append(_writable(refusal))
             self._size += len(refusal)
         shown = self._joined(text) if isinstance(text, str) else ""
         self._pieces.append(shown)
@@ -123,7 +122,7 @@ class ChatText:
         text, self._half = self._half + text, ""
         if text and "\ud800" <= text[-1] <= "\udbff":
             text, self._half = text[:-1], text[-1]
-        return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return _writable(text)
 
     def _merge(self, piece: dict[str, Any]) -> None:
         """One piece of a call: id and name come once, arguments in pieces."""
@@ -139,7 +138,7 @@ class ChatText:
             call["function"]["name"] += function["name"]
         arguments = function.get("arguments")
         if isinstance(arguments, dict):
-            arguments = orjson.dumps(arguments).decode()
+            arguments = (write(arguments) or b"{}").decode()
         if isinstance(arguments, str):
             call["function"]["arguments"] += arguments
             self._size += len(arguments)
@@ -160,6 +159,11 @@ def whole_answer(text: ChatText, spec: CallSpec) -> Answer:
     if not said.strip() and not calls:
         raise CallFailed("empty")
     return Answer(said, text.finish_reason or "stop", calls)
+
+
+def _writable(text: str) -> str:
+    """Text without half characters, which nobody can write down: pairs of halves are joined."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _choice(document: dict[str, Any] | None) -> dict[str, Any] | None:

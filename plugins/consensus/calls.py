@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-from plugins.consensus.answers import ChatText, whole_answer
+from plugins.consensus.answers import ChatText, check_size, whole_answer
 from plugins.consensus.failures import failure_of, kind_of
 from proxy.admission import with_room
 from proxy.catalogue import Model
@@ -190,6 +190,7 @@ class ChainCalls:
                         opened.record.first_seconds = loop.time() - opened.started
                     if deltas is not None:
                         await deltas(delta)
+                check_size(text, opened.spec)
         except UpstreamFailure as failure:
             raise CallFailed(kind_of(failure.kind), partial=text.text) from failure
         if not text.finished:

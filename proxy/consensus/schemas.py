@@ -14,6 +14,9 @@ import orjson
 DEPTH_MAX: Final = 64
 STEPS_MAX: Final = 100_000
 """Values looked at, each way of `anyOf` anew: a schema that branches without end costs no more than this."""
+LISTED_PER_STEP: Final = 16
+"""Entries of an `enum` or of types, and characters of a reference, that count as one more: a caller writes both the
+schema and, by its question, the answer, and thousands of the one for each of thousands of the other take seconds."""
 
 _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "object": (dict,),
@@ -69,7 +72,7 @@ class _Check:
         self._steps = 0
 
     def value(self, value: Any, schema: Any, place: str, depth: int) -> str:
-        self._steps += 1
+        self._steps += 1 + _length(schema) // LISTED_PER_STEP
         if depth > DEPTH_MAX or self._steps > STEPS_MAX:
             return f"{place}: nested too deep"
         if schema is True or schema == {}:
@@ -140,6 +143,14 @@ class _Check:
         return ""
 
 
+def _length(schema: Any) -> int:
+    """Of what is looked through for one value."""
+    if not isinstance(schema, dict):
+        return 0
+    given = (schema.get("enum"), schema.get("type"), schema.get("$ref"))
+    return sum([len(one) for one in given if isinstance(one, list | str)])
+
+
 def _type_problem(value: Any, types: Any, place: str) -> str:
     names = [types] if isinstance(types, str) else types
     if not isinstance(names, list) or any(_is(value, name) for name in names):
@@ -158,7 +169,10 @@ def _listed_problem(value: Any, schema: dict[str, Any], place: str) -> str:
     if "const" in schema and not _same(value, schema["const"]):
         return f"{place}: must be {schema['const']!r}"
     listed = schema.get("enum")
-    if isinstance(listed, list) and not any(_same(value, one) for one in listed):
+    if not isinstance(listed, list):
+        return ""
+    among = value in listed if type(value) is str else any(_same(value, one) for one in listed)
+    if not among:
         return f"{place}: must be one of {', '.join(repr(one) for one in listed[:8])}"
     return ""
 

@@ -77,6 +77,20 @@ def test_reference_to_itself_ends() -> None:
     assert problem(1, looping) == "$: nested too deep"
 
 
+@pytest.mark.parametrize("many", [{"enum": [1] * 10_000 + [0]}, {"type": ["null"] * 10_000 + ["integer"]}])
+def test_long_lists_for_many_values_end(many: dict[str, Any]) -> None:
+    """Thousands of entries for each of thousands of values are given up, not gone through on the event loop."""
+    schema = {"type": "array", "items": many}
+    assert problem([0] * 3_000, schema).endswith("nested too deep")
+    assert problem([0], schema) == ""
+
+
+def test_many_values_of_a_choice_fit() -> None:
+    """What people write is far from that bound."""
+    schema = {"type": "array", "items": {"enum": [f"class {number}" for number in range(400)]}}
+    assert problem(["class 399"] * 2_000, schema) == ""
+
+
 def test_unknown_reference_allows_nothing() -> None:
     """Fail closed."""
     assert problem(1, {"$ref": "#/$defs/none"}) == "$: nothing is allowed here"

@@ -90,3 +90,25 @@ def test_a_whole_body_is_read() -> None:
         orjson.dumps({"choices": [{"message": {"content": None, "refusal": "I cannot."}, "finish_reason": "stop"}]})
     )
     assert whole_answer(text, SPEC) == Answer("I cannot.", "stop")
+
+
+def test_half_a_character_of_a_refusal_can_be_written() -> None:
+    """A member that declines in broken text must not end the run of all others."""
+    text = ChatText()
+    text.feed(b'data: {"choices":[{"delta":{"refusal":"No\\ud800"},"finish_reason":"stop"}]}\n\n')
+    assert orjson.dumps(whole_answer(text, SPEC).text) == '"No\ufffd"'.encode()
+
+
+def test_tool_calls_that_are_no_list_are_none() -> None:
+    """What a provider makes up fails no run."""
+    text = ChatText()
+    text.whole(b'{"choices":[{"message":{"content":"x","tool_calls":5},"finish_reason":"stop"}]}')
+    assert whole_answer(text, SPEC) == Answer("x", "stop")
+
+
+def test_arguments_that_are_an_object_are_written_whatever_is_in_them() -> None:
+    """Half characters are written as escapes."""
+    text = ChatText()
+    function = b'{"name":"f","arguments":{"a":"\\ud800"}}'
+    text.whole(b'{"choices":[{"message":{"tool_calls":[{"function":%b}]}}]}' % function)
+    assert text.tool_calls[0]["function"]["arguments"] == '{"a":"\\ud800"}'
