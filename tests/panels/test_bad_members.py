@@ -32,6 +32,8 @@ def streamed(*texts: str, finish: str = "stop") -> Behaviour:
     return Behaviour(body=body, content_type=SSE)
 
 
+HANGING = Behaviour(fault=Fault.HANG_BEFORE_HEAD)
+ENDLESS = Behaviour(chunks=100_000, delay_seconds=0.02)
 UNUSABLE: dict[str, Behaviour] = {
     "control characters": streamed("\x00\x01\x02\x03" * 40),
     "no word at all": streamed("?!?! ---- ...."),
@@ -310,6 +312,24 @@ async def test_a_synthesiser_lost_before_its_first_word_is_replaced(house: Panel
     assert await charged(house, answer) == PRICES["fast"]
 
 
+@pytest.mark.parametrize("role", ["evaluate", "refine", "synthesise"])
+@pytest.mark.parametrize(
+    "how", [Behaviour(fault=Fault.HANG_BEFORE_HEAD), Behaviour(chunks=100_000, delay_seconds=0.02)]
+)
+async def test_one_that_hangs_or_never_ends_in_a_later_stage_holds_up_nobody(
+    house: PanelWorld, key: str, cast: Cast, role: str, how: Behaviour
+) -> None:
+    """Judges and those who refine are left behind; a synthesiser has its deadlines."""
+    cast.members = shared_out()
+    cast.members["one"].roles[role] = how
+    answer = await ask(house, key, mode="balanced", max_tokens=100)
+    assert answer.status_code == 200, answer.text
+    result = answer.json()
+    assert result["source"] == "synthesis"
+    cut = result["finish_reason"] == "length" and result["answer"].startswith("w0 ")
+    assert result["answer"] == WRITTEN or (role == "synthesise" and cut)
+
+
 async def test_a_verified_answer_that_breaks_off_is_written_by_the_next(
     house: PanelWorld, key: str, cast: Cast
 ) -> None:
@@ -322,5 +342,6 @@ async def test_a_verified_answer_that_breaks_off_is_written_by_the_next(
 
 
 def test_the_books_are_clean(house: PanelWorld, tmp_path: Path) -> None:
-    """After all of it."""
+    """After all of it; and nothing of ours has failed."""
     books.assert_clean(house.world.gateway)
+    assert "Traceback" not in house.world.gateway.log()

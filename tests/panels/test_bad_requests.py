@@ -91,6 +91,7 @@ QUESTIONS: dict[str, tuple[Any, int, str, str]] = {
         400, "messages", "text",
     ),
     "longer than the price is good for": ({"prompt": TOO_LONG, "mode": "fast"}, 400, "messages", "3000 tokens"),
+    "10 MB": ({"prompt": "x" * (10 << 20), "mode": "fast"}, 400, "messages", "Shorten"),
     "spelled longer": ({"prompt": "\u4e00" * 7_000, "mode": "fast"}, 400, "messages", "3000 tokens"),
 }  # fmt: skip
 
@@ -218,5 +219,6 @@ async def test_the_longest_question_that_is_good_for_the_price_is_answered(house
 
 
 def test_the_books_are_clean(house: PanelWorld) -> None:
-    """After all of it."""
+    """After all of it; and nothing of ours has failed."""
     books.assert_clean(house.world.gateway)
+    assert "Traceback" not in house.world.gateway.log()
