@@ -193,7 +193,7 @@ class Runner:
         def write(connection: sqlite3.Connection) -> None:
             if state is None:
                 due_ms = now + round(end.wait_seconds * 1000)
-                store.again(connection, item, due_ms=due_ms, waited=end.waited)
+                store.again(connection, item, now, due_ms=due_ms, waited=end.waited, kept_ms=self.kept_ms)
             else:
                 store.end(connection, item, state, outcome, now, kept_ms=self.kept_ms)
 

@@ -171,8 +171,19 @@ def end(
     _close(connection, now_ms, kept_ms)
 
 
-def again(connection: sqlite3.Connection, item: Item, *, due_ms: int, waited: bool) -> None:
-    """It goes back to the queue; this run of it does not count. `waited`: it was told to come later."""
+def again(connection: sqlite3.Connection, item: Item, now_ms: int, *, due_ms: int, waited: bool, kept_ms: int) -> None:
+    """It goes back to the queue; this run of it does not count. `waited`: it was told to come later.
+
+    One whose batch was canceled meanwhile is left out.
+    """
+    canceled = connection.execute(
+        "UPDATE items SET state='canceled', boot=NULL, ended_ms=?, body=x'' WHERE number=?"
+        " AND batch=(SELECT number FROM batches WHERE id=? AND canceled_ms IS NOT NULL)",
+        (now_ms, item.number, item.batch),
+    ).rowcount
+    if canceled:
+        _close(connection, now_ms, kept_ms)
+        return
     connection.execute(
         "UPDATE items SET state='queued', boot=NULL, tries=tries-1, waits=waits+?, due_ms=? WHERE number=?"
         " AND batch=(SELECT number FROM batches WHERE id=?)",

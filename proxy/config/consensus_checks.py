@@ -41,6 +41,8 @@ def name_problems(
         yield marks.problem(("auto", 1), "the second mode is another one than the first")
     elif second.price.usd < first.price.usd or second.budget_usd < first.budget_usd:
         yield marks.problem(("auto", 1), "the second is the dearer mode, in price and in budget: 'auto' costs as much")
+    if first.tiers and second.tiers and not set(first.tiers) & set(second.tiers):
+        yield marks.problem(("auto", 1), "no tier may ask for both modes, so nobody for 'auto': set auto: null")
 
 
 def mode_problems(mode: Mode, entry: ModeEntry, marks: Marks, tiers: Collection[str]) -> Iterator[Problem]:

@@ -326,6 +326,23 @@ async def test_two_processes_run_each_prompt_once(tmp_path: Path) -> None:
     assert other.exchanges.asked
 
 
+async def test_what_is_told_to_come_later_does_not_come_back_after_a_cancellation(tmp_path: Path) -> None:
+    """A run that ends with a 429 just as its batch is cancelled is left out: it is not begun, and paid for, again."""
+    made: list[BatchReport] = []
+
+    async def late(_: str, __: str) -> InwardAnswer:
+        # As another process does it: nothing wakes this one's runner.
+        with contextlib.closing(sqlite3.connect(tmp_path / store.FILE_NAME)) as connection, connection:
+            store.cancel(connection, OWNER, made[0].id, 1, kept_ms=1 << 50)
+        return await refusing("rate_limited", after=1)("", "")
+
+    async with house(tmp_path, late, at_once_max=1) as at:
+        made.append(await at.add("a"))
+        done = await at.ended(made[0].id)
+    assert len(at.exchanges.asked) == 1
+    assert (done.status, done.counts["canceled"]) == ("canceled", 1)
+
+
 async def test_cancelled_batch_begins_nothing_more_and_cuts_what_runs(tmp_path: Path) -> None:
     """What has ended keeps its result; nobody is told."""
 

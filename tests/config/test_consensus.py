@@ -306,6 +306,12 @@ def test_a_name_that_is_taken_is_told(panels: Files) -> None:
     ]
 
 
+def test_auto_that_no_tier_may_ask_for_stops_the_start(panels: Files) -> None:
+    """Modes for different tiers leave nobody for auto: it is refused, never open to everybody."""
+    panels.edit(FILE, "    display_name: Quick\n", "    display_name: Quick\n    tiers: [standard]\n")
+    assert any("no tier may ask for both modes, so nobody for 'auto'" in one for one in panels.problems(KEYS))
+
+
 def test_auto_is_no_mode_of_its_own(panels: Files) -> None:
     """It is what the key above says."""
     text = CONSENSUS.replace("auto: [quick, long]\n", "").replace("  quick:", "  auto:").replace(": quick", ": auto")
