@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
-import re
-import shutil
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -19,11 +18,10 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from proxy import shipped
 from tests.faults import books
 from tests.peers.behaviour import Behaviour
 from tests.peers.provider import OPENAI_KEY
-from tests.support.gateway import ROOT, GatewayProcess
+from tests.support.pages import command, shown
 from tests.support.panel_world import Cast, Member, PanelWorld, panel_world, role_of
 
 NODE = Path(__file__).parent / "node"
@@ -200,6 +198,44 @@ def test_python_asks_for_what_only_a_panel_knows(client: openai.OpenAI) -> None:
     assert extension_of(answer)["domain"] == "legal"
 
 
+def test_what_frameworks_send_as_a_matter_of_course_does_no_harm(client: openai.OpenAI) -> None:
+    """Members that say nothing else than their defaults, or nothing that a panel needs to know."""
+    answer = client.chat.completions.create(
+        model=FAST, messages=ASKED, n=1, logprobs=False, store=False, user="ann", metadata={"a": "b"}, seed=1,
+        reasoning_effort="low", service_tier="auto", presence_penalty=0, frequency_penalty=0, temperature=0.7,
+        top_p=1, logit_bias={}, stop=None, verbosity="low", modalities=["text"], prompt_cache_key="x",
+    )  # fmt: skip
+    assert answer.choices[0].message.content == RIGHT
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_python_is_told_again_what_its_key_was_told(house: PanelWorld, client: openai.OpenAI, stream: bool) -> None:
+    """With an Idempotency-Key in `extra_headers`: the same answer, and nobody is asked."""
+
+    def ask() -> tuple[str, str]:
+        headers = {"Idempotency-Key": f"sdk-{stream}"}
+        if not stream:
+            whole = client.chat.completions.create(model=FAST, messages=ASKED, extra_headers=headers)
+            return whole.id, whole.choices[0].message.content or ""
+        chunks = list(client.chat.completions.create(model=FAST, messages=ASKED, stream=True, extra_headers=headers))
+        return chunks[0].id, "".join([one.choices[0].delta.content or "" for one in chunks if one.choices])
+
+    first = ask()
+    assert first[1] == RIGHT and ask() == first
+    assert len(house.world.provider.requests) == 3
+
+
+def test_python_that_leaves_a_stream_ends_the_run(house: PanelWorld, client: openai.OpenAI, cast: Cast) -> None:
+    """`stream.close()` in the midst of the answer: its synthesiser is cut, and the price is charged."""
+    cast.members = disagreeing(synthesise=Behaviour(chunks=1000, delay_seconds=0.02))
+    stream = client.chat.completions.create(model=FAST, messages=ASKED, stream=True)
+    for chunk in stream:
+        if chunk.choices and chunk.choices[0].delta.content:
+            break
+    stream.close()
+    asyncio.run(house.world.provider.until(lambda: any(seen.cut for seen in house.world.provider.requests), 2))
+
+
 def test_anthropics_sdk_is_told_that_messages_have_no_panels(house: PanelWorld, key: str) -> None:
     """In its own envelope."""
     with (
@@ -226,6 +262,14 @@ def test_a_captured_client_with_our_key_asks_a_panel(house: PanelWorld, key: str
     assert answer.choices[0].message.content == RIGHT
     assert extension_of(answer)["mode"] == "fast"
     assert {role_of(seen) for seen in house.world.provider.requests} == {"member"}
+
+
+def test_a_captured_client_finds_no_orchestrate_at_its_provider(house: PanelWorld, key: str, opened: ExitStack) -> None:
+    """The path is ours, and not one of the host's that was captured; our key does not go there."""
+    with pytest.raises(openai.PermissionDeniedError) as refused:
+        by_proxy(opened, house, key).post("/orchestrate", cast_to=httpx.Response, body={"prompt": "?"})
+    assert refused.value.code == "path_not_allowed"
+    assert house.world.provider.requests == []
 
 
 def test_a_captured_clients_own_key_pays_for_no_panel(house: PanelWorld, key: str, opened: ExitStack) -> None:
@@ -298,19 +342,6 @@ def test_node_raises_at_a_run_that_failed(house: PanelWorld, key: str, cast: Cas
     assert told["helper"] == {"error": "APIError"}
 
 
-def shown(page: str, language: str, containing: str) -> str:
-    """A block of code of a page of docs/."""
-    blocks = re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
-    (found,) = [block for block in blocks if containing in block]
-    return str(found)
-
-
-def command(page: str, containing: str) -> str:
-    """What a page has its reader type, without prompts."""
-    block = shown(page, "console", containing)
-    return "\n".join(line.removeprefix("$ ") for line in block.splitlines())
-
-
 def test_curl_as_the_page_shows_it(house: PanelWorld, key: str) -> None:
     """Word for word, but for the port."""
     typed = command("orchestrate.md", "normal wear").replace("http://127.0.0.1:8402", house.url)
@@ -326,43 +357,6 @@ def test_httpx_as_the_page_shows_it(house: PanelWorld, key: str, capsys: pytest.
     code = compile(shown("orchestrate.md", "python", "iter_lines"), "orchestrate.md", "exec")
     exec(code, {"key": key, "base_url": house.world.base_url})
     assert capsys.readouterr().out.startswith(f"{RIGHT}\nconfidence: ")
-
-
-# -- the files as they ship, without any provider
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    folder = tmp_path_factory.mktemp("shipped")
-    (folder / "policies").mkdir()
-    for name in shipped.FILES:
-        shutil.copy(shipped.folder() / name, folder / name)
-    binds = {f"TOLLWAY_{name}_BIND": "127.0.0.1:0" for name in ("API", "CAPTURE", "ADMIN")}
-    with GatewayProcess(folder, environment=binds) as running:
-        yield running
-
-
-def test_the_demo_answers_without_any_provider_or_key(demo: GatewayProcess) -> None:
-    """As the page shows it, for nothing."""
-    typed = command("consensus.md", '"mode": "demo"').replace("http://127.0.0.1:8402", demo.url("api"))
-    run = subprocess.run(["sh", "-c", typed], capture_output=True, text=True, timeout=30)
-    result = json.loads(run.stdout)
-    assert result["answer"] and (result["mode"], result["charged_usd"]) == ("demo", "0.00")
-    assert [one["status"] for one in result["members"]].count("answered") >= 2
-
-
-def test_the_demo_is_a_model_for_any_sdk(demo: GatewayProcess) -> None:
-    """Streamed, with the placeholder key that SDKs want; its books are in order afterwards."""
-    with openai.OpenAI(api_key="sk-placeholder", base_url=f"{demo.url('api')}/v1", max_retries=0) as asking:
-        chunks = list(asking.chat.completions.create(model="consensus-demo", messages=ASKED, stream=True))
-    with (
-        openai.OpenAI(api_key=demo.make_key(), base_url=f"{demo.url('api')}/v1", max_retries=0) as asking,
-        pytest.raises(openai.NotFoundError, match="consensus-balanced") as refused,
-    ):
-        asking.chat.completions.create(model="consensus-balanced", messages=ASKED)
-    assert "".join([one.choices[0].delta.content or "" for one in chunks if one.choices])
-    assert refused.value.code == "model_not_available"
-    books.assert_clean(demo)
 
 
 def test_the_books_are_clean(house: PanelWorld) -> None:
