@@ -129,7 +129,8 @@ class HoldRequest:
     """The part of `charged` that is input: all that a purse pays where a process died with the answer under way."""
     owed: Nano | None = None
     """What is charged where a process died with the answer under way, at most `charged`; None: all of `charged`,
-    because nobody knows what came of it. A fixed price is owed for an answer alone: ZERO."""
+    because nobody knows what came of it. A fixed price is owed for an answer alone: ZERO. Where a proof of payment
+    was burnt by then, it has bought the answer: all of `charged`."""
     price_source: str = ""
     """Where the prices come from, with their date."""
     tender: Tender | None = None

@@ -15,6 +15,7 @@ from typing import Final
 from proxy.ledger.audit_payments import PAYMENT_RULES
 from proxy.ledger.audit_purses import PURSE_RULES
 from proxy.ledger.boots import is_alive
+from proxy.ledger.payment_states import PaymentState
 
 FINDINGS_PER_RULE_MAX: Final = 100
 RULES_OF_THE_FILE: Final = 3
@@ -131,7 +132,9 @@ RULES: Final[dict[str, str]] = {
     "a settled hold has its list overage": _transfer_rule(4, "max(0, coalesce(list, 0) - coalesce(held_list, 0))"),
     "of a fixed price nothing more is charged after a crash than is owed": f"""
         SELECT {_HOLD}, owed, charged FROM holds
-        WHERE state = 3 AND outcome = 'crashed' AND owed IS NOT NULL AND charged IS NOT owed""",
+        WHERE state = 3 AND outcome = 'crashed' AND owed IS NOT NULL AND charged IS NOT owed
+        AND (charged IS NOT held_charged OR NOT EXISTS (
+            SELECT 1 FROM payments WHERE payments.id = holds.payment AND payments.state = {int(PaymentState.BURNT)}))""",
     "a day has its charged transfer": _day_rule(11, "charged - charged_overage - paid"),
     "a day has its charged overage": _day_rule(12, "charged_overage"),
     "a day has its list transfer": _day_rule(13, "list - list_overage"),

@@ -1,7 +1,7 @@
 """What becomes of the holds of a process that died: never dispatched, released; else settled in full.
 
-In full against the caps, but for what is owed of a fixed price; a purse and a balance pay for the input only, because
-nobody knows what came of the rest.
+In full against the caps, but for what is owed of a fixed price whose payment was not burnt yet; a purse and a balance
+pay for the input only, because nobody knows what came of the rest.
 Payments that were being asked for are unknown; settled ones that were not burnt are free again, or go back.
 """
 
@@ -102,7 +102,8 @@ def _end(connection: sqlite3.Connection, books: Books, row: Any, state: State, a
         return
     request = hold.request
     tendered = 0 if request.tender is None else request.tender.input_amount
-    charged = request.charged if request.owed is None else request.owed
+    burnt = state is State.COMMITTED and row["payment"] is not None
+    charged = request.charged if request.owed is None or burnt else request.owed
     settlement = Settlement(charged, request.list, (), CRASHED, at_ms, paid=request.input_charged, tendered=tendered)
     books.settle(hold, settlement, unreported=CRASHED)
     # The hold was for its dearest attempt and nobody knows which one cost what: the last one bears it.

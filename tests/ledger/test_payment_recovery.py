@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from proxy.ledger.payment_api import LeaseLost, PaymentTaken, Receipt, Taken
 from proxy.ledger.payment_states import PaymentState
+from proxy.pricing.money import ZERO
 from tests.ledger.making import (
     bought,
     crash,
@@ -47,6 +49,23 @@ async def test_what_was_being_asked_for_is_unknown(tmp_path: Path) -> None:
     for lease in leases:
         await after.payment_settled(lease, Receipt(1000))
         assert (await after.lease(lease.proof, "refund")).settled
+    assert await after.audit() == []
+    await after.close()
+
+
+async def test_a_fixed_price_is_charged_where_its_payment_was_burnt(tmp_path: Path) -> None:
+    """It has bought the answer. Before that nothing is owed for one that nobody has, and the payment is free."""
+    path = tmp_path / "tollway.db"
+    before = opened(path)
+    free, burnt = proof(), proof()
+    await dispatched(before, replace(bought(free), owed=ZERO, input_charged=ZERO))
+    hold, _ = await dispatched(before, replace(bought(burnt), owed=ZERO, input_charged=ZERO))
+    await before.commit(hold)
+    crash(before)
+    after = opened(path)
+    charged = rows(path, "SELECT charged, held_charged FROM holds ORDER BY id")
+    assert [row[0] for row in charged] == [0, charged[1][1]]
+    assert charged[1][1] > 0
     assert await after.audit() == []
     await after.close()
 
