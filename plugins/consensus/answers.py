@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any, Final
 
 from proxy.consensus.api import Answer, CallFailed, CallSpec, Delta
@@ -103,9 +104,9 @@ class ChatText:
     def _take(self, said: dict[str, Any]) -> Delta | None:
         text, refusal, reasoned = said.get("content"), said.get("refusal"), said.get("reasoning_content")
         calls = said.get("tool_calls")
-        pieces = tuple([call for call in calls if isinstance(call, dict)]) if isinstance(calls, list) else ()
-        for call in pieces:
-            self._merge(call)
+        pieces = (
+            tuple([self._merge(call) for call in calls if isinstance(call, dict)]) if isinstance(calls, list) else ()
+        )
         if isinstance(reasoned, str):
             self.reasoned.append(reasoned)
             self._size += len(reasoned)
@@ -124,24 +125,39 @@ class ChatText:
             text, self._half = text[:-1], text[-1]
         return _writable(text)
 
-    def _merge(self, piece: dict[str, Any]) -> None:
-        """One piece of a call: id and name come once, arguments in pieces."""
-        index = piece.get("index")
-        if type(index) is not int or not 0 <= index < TOOL_CALLS_MAX:
-            index = len(self._calls)
+    def _merge(self, piece: dict[str, Any]) -> dict[str, Any]:
+        """One piece of a call: id and name come once, arguments in pieces. Returns it as OpenAI would have sent it:
+        some providers leave out index or id, and give arguments as an object."""
+        index = self._index_of(piece)
+        begins = index not in self._calls
         function = piece.get("function")
-        function = function if isinstance(function, dict) else {}
+        function = dict(function) if isinstance(function, dict) else {}
         call = self._calls.setdefault(index, {"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
+        told = {**piece, "index": index, "function": function}
         if isinstance(piece.get("id"), str) and piece["id"]:
             call["id"] = piece["id"]
+        elif begins:
+            call["id"] = told["id"] = f"call_{secrets.token_hex(12)}"
+        if begins:
+            told["type"] = "function"
         if isinstance(function.get("name"), str):
             call["function"]["name"] += function["name"]
-        arguments = function.get("arguments")
-        if isinstance(arguments, dict):
-            arguments = (write(arguments) or b"{}").decode()
-        if isinstance(arguments, str):
+        if isinstance(function.get("arguments"), dict):
+            function["arguments"] = (write(function["arguments"]) or b"{}").decode()
+        if isinstance(arguments := function.get("arguments"), str):
             call["function"]["arguments"] += arguments
             self._size += len(arguments)
+        return told
+
+    def _index_of(self, piece: dict[str, Any]) -> int:
+        """Which call it is a piece of: without an index the one of its id, a new one, or without an id the last."""
+        index, id_ = piece.get("index"), piece.get("id")
+        if type(index) is int and 0 <= index < TOOL_CALLS_MAX:
+            return index
+        known = [at for at, call in self._calls.items() if id_ and call["id"] == id_]
+        if known:
+            return known[0]
+        return min(max(0, len(self._calls) - (not id_)), TOOL_CALLS_MAX - 1)
 
 
 def check_size(text: ChatText, spec: CallSpec) -> None:

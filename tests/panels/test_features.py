@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import httpx
+import openai
 import pytest
 
 from tests.peers.behaviour import Behaviour
@@ -102,6 +104,55 @@ async def test_a_history_with_tools_needs_none_declared(house: PanelWorld, key: 
     assert answer.status_code == 200, answer.text
     for seen in house.world.provider.requests:
         assert all(message["role"] != "tool" for message in seen.json()["messages"])
+
+
+def piece(**call: Any) -> bytes:
+    choice = {"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": None}
+    return b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n"
+
+
+SPELLINGS = {
+    "as OpenAI": [
+        piece(index=0, id="c1", type="function", function={"name": "weather", "arguments": ""}),
+        piece(index=0, function={"arguments": '{"city":'}),
+        piece(index=0, function={"arguments": '"Oslo"}'}),
+        piece(index=1, id="c2", type="function", function={"name": "weather", "arguments": '{"city":"Bergen"}'}),
+    ],
+    "without an index": [
+        piece(id="c1", function={"name": "weather", "arguments": '{"city":'}),
+        piece(function={"arguments": '"Oslo"}'}),
+        piece(id="c2", type="function", function={"name": "weather", "arguments": '{"city":"Bergen"}'}),
+    ],
+    "with its id each time": [
+        piece(id="c1", function={"name": "weather", "arguments": '{"city":'}),
+        piece(id="c1", function={"arguments": '"Oslo"}'}),
+        piece(id="c2", function={"name": "weather", "arguments": '{"city":"Bergen"}'}),
+    ],
+    "without an id, arguments as objects": [
+        piece(index=0, function={"name": "weather", "arguments": {"city": "Oslo"}}),
+        piece(index=1, id="", function={"name": "weather", "arguments": {"city": "Bergen"}}),
+    ],
+}
+
+
+@pytest.mark.parametrize("how", SPELLINGS)
+async def test_parallel_calls_come_out_as_openai_spells_them(house: PanelWorld, key: str, cast: Cast, how: str) -> None:
+    """However the synthesiser's provider does; whole and streamed alike, each with an id to answer to."""
+    end = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}\n\ndata: [DONE]\n\n'
+    body = b"".join(SPELLINGS[how]) + end
+    cast.members = {"one": Member(roles={"synthesise": Behaviour(body=body, content_type="text/event-stream")})}
+    whole = (await chat(house, key, tools=[WEATHER])).json()["choices"][0]["message"]["tool_calls"]
+    async with openai.AsyncOpenAI(api_key=key, base_url=f"{house.url}/v1", max_retries=0) as client:
+        asked: Any = {"messages": [{"role": "user", "content": "?"}], "tools": [WEATHER]}
+        async with client.chat.completions.stream(model="consensus-fast", **asked) as stream:
+            message = (await stream.get_final_completion()).choices[0].message
+    streamed = [call.to_dict() for call in message.tool_calls or []]
+    for calls in (whole, streamed):
+        functions: Any = [call["function"] for call in calls]
+        assert [json.loads(one["arguments"]) for one in functions] == [{"city": "Oslo"}, {"city": "Bergen"}]
+        assert {one["name"] for one in functions} == {"weather"}
+        assert all(call["id"] and call["type"] == "function" for call in calls)
+        assert len({call["id"] for call in calls}) == 2
 
 
 # -- objects
