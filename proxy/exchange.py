@@ -291,7 +291,7 @@ class Exchange:
     charge: Nano | None = None
     """What is charged where that is not by usage: for a panel's answer. Written by `consensus`; None: by usage."""
     charge_msat: int | None = None
-    """The same in thousandths of a satoshi where its price is fixed in sats; None: it is not. Written by `consensus`."""
+    """The same in thousandths of a satoshi where its price is fixed in sats, else None. Written by `consensus`."""
     role: str = ANSWER_ROLE
     """What its upstream calls are for, as the ledger keeps it: `member/0/gpt-5.4` for those of a panel."""
     when_left: WhenLeft = WhenLeft.DRAIN

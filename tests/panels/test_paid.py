@@ -16,8 +16,9 @@ from proxy.ledger.payment_states import PaymentState
 from tests.paid.crashing import CHAT
 from tests.peers.behaviour import Behaviour
 from tests.peers.mint import PROGRAM
+from tests.peers.provider import SeenRequest
 from tests.support.paid_panels import ORCHESTRATE, PRICES, SAT_PRICE, PanelShop, selling_panels
-from tests.support.panel_world import Member, consensus_file
+from tests.support.panel_world import Cast, Member, consensus_file, role_of
 from tests.support.raw import Raw, request
 from tests.support.ways_to_pay import (
     EVERY_WAY,
@@ -141,6 +142,21 @@ def test_every_rail_asks_for_the_fixed_price(house: PanelShop, path: str, mode: 
     assert (told["costCredits"], told["costSats"]) == ({"fast": 1, "balanced": 3, "deep": 20}[mode], sats)
     assert round(told["costUsd"] * 10**9) == PRICES[mode]
     assert calls(house) == 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {**chat("many"), "n": 2},
+        {**chat("logprobs"), "logprobs": True},
+        {**chat("much"), "messages": [{"role": "user", "content": "internationalization " * 860}]},
+        {**chat("schema"), "response_format": {"type": "json_schema"}},
+    ],
+)
+def test_what_a_panel_cannot_do_is_said_before_anybody_pays(house: PanelShop, body: dict[str, Any]) -> None:
+    """No 402 for what would be refused once it is paid."""
+    answer = post(house, body, None, CHAT)
+    assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
 
 
 # -- one payment, one answer
@@ -289,6 +305,27 @@ def test_a_payer_who_leaves_has_the_answer_that_was_made(house: PanelShop, all_w
     answer = post(house, body, paid)
     assert (answer.status_code, answer.headers["x-dedup"], calls(house)) == (200, "hit", made)
     assert answer.json()["answer"] == "After all: forty-two."
+
+
+def test_a_run_whose_payer_left_is_tried_as_hard_as_any_other(house: PanelShop, all_ways: dict[str, Way]) -> None:
+    """A call that fails after that is made again."""
+    slow = Member(roles={"member": Behaviour(head_delay_seconds=0.4)})
+    cast, failed = Cast({**APART, "one": slow}), []
+
+    def once_broken(seen: SeenRequest) -> Behaviour:
+        how = cast(seen)
+        if role_of(seen) == "synthesise" and not failed:
+            failed.append(seen)
+            return Behaviour(status=500)
+        return how
+
+    house.shop.world.provider.answering = once_broken
+    body = asked("left, tried again")
+    paid = all_ways["l402"].pay(house.shop, body, ORCHESTRATE)
+    leave(house, body, paid, asked_all(house))
+    assert newest(house) == (PRICES["fast"], "client_gone")
+    assert [name for name, role in cast.asked if role == "synthesise"] == ["one", "one"]
+    assert post(house, body, paid).json()["answer"] == "After all: forty-two."
 
 
 def test_a_payer_who_leaves_a_stream_has_spent_the_payment(house: PanelShop, all_ways: dict[str, Way]) -> None:
