@@ -133,7 +133,7 @@ class ChatText:
         function = piece.get("function")
         function = dict(function) if isinstance(function, dict) else {}
         call = self._calls.setdefault(index, {"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
-        told = {**piece, "index": index, "function": function}
+        told = {**piece, "index": index}
         if isinstance(piece.get("id"), str) and piece["id"]:
             call["id"] = piece["id"]
         elif begins:
@@ -147,6 +147,7 @@ class ChatText:
         if isinstance(arguments := function.get("arguments"), str):
             call["function"]["arguments"] += arguments
             self._size += len(arguments)
+        told["function"] = {key: value for key, value in function.items() if isinstance(value, str)}
         return told
 
     def _index_of(self, piece: dict[str, Any]) -> int:
