@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import orjson
 
+from proxy.consensus.objects import NESTING_MAX, depth
+
 DEPTH_MAX: Final = 64
 STEPS_MAX: Final = 100_000
 """Values looked at, each way of `anyOf` anew: a schema that branches without end costs no more than this."""
@@ -50,6 +52,8 @@ def parsed(text: str, schema: dict[str, Any]) -> tuple[Any, str]:
         value = orjson.loads(bare(text))
     except orjson.JSONDecodeError:
         return None, "it is not one JSON value and nothing else"
+    if depth(value) > NESTING_MAX:
+        return None, "it is nested too deep"
     return value, problem(value, schema)
 
 

@@ -109,6 +109,12 @@ def test_anything_else_is_not(text: str) -> None:
     assert parsed(text, {"type": "object"})[1]
 
 
+def test_what_is_nested_too_deep_to_be_written_again_does_not_fit() -> None:
+    """A member's object is shown to others and merged: one that cannot be written must not end their run."""
+    text = '{"a":' * 300 + "1" + "}" * 300
+    assert parsed(text, {"type": "object"}) == (None, "it is nested too deep")
+
+
 def test_schema_of_each_format() -> None:
     """text and nothing ask for nothing; json_object for any object."""
     assert schema_of(None) is None
