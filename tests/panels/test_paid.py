@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-import httpx
 import pytest
 
 from proxy.ledger.payment_states import PaymentState
@@ -17,16 +16,28 @@ from tests.paid.crashing import CHAT
 from tests.peers.behaviour import Behaviour
 from tests.peers.mint import PROGRAM
 from tests.peers.provider import SeenRequest
-from tests.support.paid_panels import ORCHESTRATE, PRICES, SAT_PRICE, PanelShop, selling_panels
+from tests.support.paid_panels import (
+    ORCHESTRATE,
+    PRICES,
+    SAT_PRICE,
+    PanelShop,
+    asked,
+    calls,
+    chat,
+    hold,
+    leave,
+    newest,
+    post,
+    selling_panels,
+)
 from tests.support.panel_world import Cast, Member, consensus_file, role_of
-from tests.support.raw import Raw, request
+from tests.support.raw import Raw
 from tests.support.ways_to_pay import (
     EVERY_WAY,
     FEE_SATS,
     AfterFailure,
     Balance,
     Counterparts,
-    Paid,
     Way,
     books,
     refund,
@@ -34,7 +45,6 @@ from tests.support.ways_to_pay import (
     worth,
 )
 
-QUESTION: Final = "What is six times seven?"
 BROKEN: Final = Member(roles={"member": Behaviour(status=500)})
 FAILING: Final = dict.fromkeys(("one", "two", "three", "spare"), BROKEN)
 DEGRADED: Final = dict.fromkeys(("two", "three", "spare"), BROKEN)
@@ -43,16 +53,6 @@ SPEAKING: Final = Behaviour(delay_seconds=0.02, chunks=1000)
 FIXED_SATS: Final = 500
 """What the mode `deep` costs here, in sats; by its dollars it would be 6,618."""
 STREAMING: Final = [param for param in EVERY_WAY if param.values != ("cashu",)]
-
-
-def asked(label: str, **more: Any) -> dict[str, Any]:
-    """A question for /v1/orchestrate, each of its own."""
-    return {"prompt": QUESTION, "mode": "fast", "metadata": {"label": label}, **more}
-
-
-def chat(label: str, mode: str = "fast", **more: Any) -> dict[str, Any]:
-    """The same for chat completions."""
-    return {"model": f"consensus-{mode}", "messages": [{"role": "user", "content": f"{QUESTION} {label}"}], **more}
 
 
 @pytest.fixture(scope="module")
@@ -88,28 +88,6 @@ def house(running: PanelShop) -> Iterator[PanelShop]:
     yield running
     books(running.shop).until_ended()
     books(running.shop).prove()
-
-
-def post(house: PanelShop, body: dict[str, Any], paid: Paid | None, path: str = ORCHESTRATE) -> httpx.Response:
-    with house.shop.client() as client:
-        return client.post(path, json=body, headers=None if paid is None else paid.headers)
-
-
-def calls(house: PanelShop) -> int:
-    return len(house.shop.world.provider.requests)
-
-
-def hold(house: PanelShop, answer: httpx.Response) -> Any:
-    """(charged, list, held_charged, held_list, outcome) of its exchange, ended."""
-    books(house.shop).until_ended()
-    return house.panels.hold(answer.headers["x-tollway-request-id"])
-
-
-def newest(house: PanelShop) -> Any:
-    """(charged, outcome) of the hold made last, ended."""
-    books(house.shop).until_ended()
-    (row,) = house.panels.rows("SELECT charged, outcome FROM holds ORDER BY id DESC LIMIT 1")
-    return row
 
 
 # -- the price
@@ -276,15 +254,6 @@ def test_a_price_in_sats_is_what_a_balance_in_sats_pays(house: PanelShop, all_wa
 
 
 # -- who leaves
-
-
-def leave(house: PanelShop, body: dict[str, Any], paid: Paid, ready: Any) -> None:
-    """Send it, wait until `ready`, be gone."""
-    headers = tuple(f"{name}: {value}" for name, value in paid.headers.items())
-    with Raw(house.shop.world.gateway.address("api")) as connection:
-        connection.send(request(body, path=ORCHESTRATE, headers=headers))
-        ready(connection)
-        connection.reset()
 
 
 def asked_all(house: PanelShop) -> Any:
