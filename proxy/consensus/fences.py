@@ -26,6 +26,8 @@ _BETWEEN: Final = r"[\s\p{Z}\p{Cc}\p{Cf}\p{M}\x{115F}\x{1160}\x{3164}\x{FFA0}\x{
 """What cannot be seen, or only sits on the character before it."""
 _RUN: Final = re2.compile(rf"{_AT}(?:{_BETWEEN}*{_AT})+")
 _ONE: Final = re2.compile(_AT)
+_OTHER_MARKS: Final = frozenset("＠﹫\U000e0040&\\")
+"""What any other spelling of a mark begins with: a run without them is broken up at once, however long it is."""
 _UNSEEN_CATEGORIES: Final = ("Z", "Cc", "Cf", "M")
 _UNSEEN_OTHERS: Final = frozenset((0x115F, 0x1160, 0x3164, 0xFFA0, 0x2800))
 _REMEMBERED_MAX: Final = 10_000
@@ -80,6 +82,8 @@ def escaped(text: str, nonce: str) -> str:
     def broken(run: re.Match[str]) -> str:
         if not _alike(run, text):
             return run[0]
+        if run[0][0] == "@" and _OTHER_MARKS.isdisjoint(run[0]):
+            return "@" + run[0][1:].replace("@", "\\@")
         first = True
 
         def backslashed(one: re.Match[str]) -> str:
@@ -106,7 +110,7 @@ def forges_fence(text: str) -> bool:
 
 def _alike(run: re.Match[str], text: str) -> bool:
     """Three marks, or two before the word that a fence goes on with."""
-    return len(_ONE.findall(run[0])) >= len(MARK) or _worded(run, text)
+    return run[0].count("@") >= len(MARK) or len(_ONE.findall(run[0])) >= len(MARK) or _worded(run, text)
 
 
 def _worded(run: re.Match[str], text: str) -> bool:

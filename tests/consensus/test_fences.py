@@ -128,3 +128,11 @@ def test_labels_are_ours(label: str) -> None:
     """What could break the fence is no label."""
     with pytest.raises(ValueError, match="label"):
         Fence(NONCE).data(label, "", 10)
+
+
+@pytest.mark.parametrize("marks", ["@" * 5, "@ @\n@", "@\u200b@@"])
+def test_long_runs_are_broken_up_as_short_ones_are(marks: str) -> None:
+    """Every mark but the first, whichever way they are spelled; the plain ones at once, because a caller may have a
+    member write tens of thousands, which every judge is then shown."""
+    assert escaped(marks, NONCE) == marks[0] + marks[1:].replace("@", "\\@")
+    assert not looks_fenced(escaped(marks * 10_000, NONCE), NONCE)
