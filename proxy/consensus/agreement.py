@@ -18,6 +18,8 @@ from proxy.consensus.typed import Kind, Typed, grouped, same
 FAMILIES_SMALL_MAX: Final = 4
 """So many families need `Rules.plurality_small`, more of them `plurality_large`."""
 DISSENT_MAX: Final = 8
+NOTHING_COMPARED: Final = 0.5
+"""Agreement of answers that have neither results nor claims: nobody knows."""
 POSITION_CHARS_MAX: Final = 300
 
 
@@ -98,14 +100,15 @@ class Round:
 def converged(now: Round, before: Round | None, rules: Rules, *, reevaluate: bool) -> str | None:
     """Why no further refinement is needed: `typed_agreement`, `stable_leader`, `unanimous_leader`; None: it is.
 
-    `unanimous_leader` counts where the mode does not judge again (`reevaluate` False).
+    `unanimous_leader` counts where the mode does not judge again (`reevaluate` False), of open answers of which hardly a
+    claim is contested: of three members one comes first on both of its ballots three times in four by chance alone.
     """
     if now.tally.agreed:
         return "typed_agreement"
     if now.leader is None or not now.judged:
         return None
-    if not reevaluate and now.unanimous:
-        return "unanimous_leader"
+    if not reevaluate and now.unanimous and not mostly_typed(now.tally):
+        return "unanimous_leader" if now.contested_share <= rules.contested_share_max else None
     if before is not None and before.judged and before.leader == now.leader:
         return "stable_leader" if now.contested_share <= rules.contested_share_max else None
     return None
@@ -114,10 +117,14 @@ def converged(now: Round, before: Round | None, rules: Rules, *, reevaluate: boo
 def stalled(now: Round, before: Round, rules: Rules) -> bool:
     """The round changed too few answers, or (where both were judged) gained too little."""
     seats = now.answers.keys() & before.answers.keys()
-    changed = sum(words(now.answers[seat]) != words(before.answers[seat]) for seat in seats)
+    changed = sum(_differ(now.answers[seat], before.answers[seat]) for seat in seats)
     if seats and Fraction(changed, len(seats)) < rules.stall_change_min:
         return True
     return now.judged and before.judged and now.score - before.score < float(rules.stall_gain_min)
+
+
+def _differ(one: str, other: str) -> bool:
+    return one != other and words(one) != words(other)
 
 
 def effective_votes(count: int, correlation: Fraction) -> float:
@@ -127,15 +134,20 @@ def effective_votes(count: int, correlation: Fraction) -> float:
 
 def agreement_share(tally: Tally, claims: Sequence[Claim]) -> float:
     """0 to 1: the leading position's share where at least half of the families' weight has typed answers, otherwise
-    the share of claims that nobody contests."""
-    if tally.leader is not None and sum((each.share for each in tally.positions), Fraction(0)) * 2 >= 1:
+    the share of claims that nobody contests; NOTHING_COMPARED where there are none."""
+    if tally.leader is not None and mostly_typed(tally):
         return float(tally.leader.share)
-    return float(1 - contested_share(claims))
+    return float(1 - contested_share(claims)) if claims else NOTHING_COMPARED
+
+
+def mostly_typed(tally: Tally) -> bool:
+    """At least half of the families' weight has results that can be compared."""
+    return sum((each.share for each in tally.positions), Fraction(0)) * 2 >= 1
 
 
 def dissent(tally: Tally, claims: Sequence[Claim], final: Typed | None = None) -> tuple[Dissent, ...]:
-    """Positions other than `final`'s (default: the leader's), then contested claims with what is said against them;
-    families counted, texts bounded."""
+    """Positions other than `final`'s (default: the leader's), then contested claims with what is said against them, and
+    refuted ones, which their makers stand by; families counted, texts bounded."""
     taken = final or (tally.leader.answer if tally.leader else None)
     positions = [
         Dissent(bounded(position.answer.shown, POSITION_CHARS_MAX), len(position.families))
@@ -146,7 +158,12 @@ def dissent(tally: Tally, claims: Sequence[Claim], final: Typed | None = None) -
         Dissent(bounded(_objection(claim), POSITION_CHARS_MAX), max(1, len(claim.contradicted)))
         for claim in contested(claims)
     ]
-    return tuple((positions + against)[:DISSENT_MAX])
+    refuted = [
+        Dissent(bounded(_objection(claim, "Refuted"), POSITION_CHARS_MAX), len(claim.families))
+        for claim in claims
+        if claim.refuted
+    ]
+    return tuple((positions + against + refuted)[:DISSENT_MAX])
 
 
 def _position(votes: Sequence[Vote], voice: Mapping[Vote, Fraction], total: Fraction) -> Position:
@@ -156,9 +173,9 @@ def _position(votes: Sequence[Vote], voice: Mapping[Vote, Fraction], total: Frac
     )
 
 
-def _objection(claim: Claim) -> str:
+def _objection(claim: Claim, what: str = "Contested") -> str:
     against = next(iter(claim.corrections or claim.reasons), "")
-    return f"Contested: {claim.text}" + (f" ({against})" if against else "")
+    return f"{what}: {claim.text}" + (f" ({against})" if against else "")
 
 
 def _neutral(answer: Typed) -> bytes:

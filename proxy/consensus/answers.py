@@ -88,7 +88,6 @@ async def ask(run: Run, panel: Panel, reused: Mapping[str, Draft]) -> Members:
 
 async def _gather(run: Run, fence: Fence, seats: Sequence[Seat], there: Sequence[Draft], members: Members) -> Gathered:
     mode = run.mode
-    vendors_there = {draft.seat.vendor for draft in there}
 
     async def started(spec: CallSpec) -> None:
         await run.tell("member.started", label=run.label(spec.seat), model=spec.seat.model, hedge=spec.hedge)
@@ -106,7 +105,8 @@ async def _gather(run: Run, fence: Fence, seats: Sequence[Seat], there: Sequence
     plan = Plan(
         quorum=max(1, mode.quorum - len(there)),
         ends_at=run.stage_end(first=True),
-        vendors=max(1, mode.vendors_min - len(vendors_there)),
+        vendors=mode.vendors_min,
+        there=frozenset(draft.seat.vendor for draft in there),
         spares=seats_for(run.question, mode.spares),
         respec=lambda seat, hedge: member_spec(run, seat, fence, hedge=hedge),
         hedge_after=mode.deadlines.first_byte if mode.hedge and not run.hedged else None,

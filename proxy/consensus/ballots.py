@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -21,6 +22,9 @@ SCORE_MAX: Final = 10
 REASON_CHARS_MAX: Final = 300
 MARKS_MAX: Final = 64
 """Verdicts of one judge that are read."""
+FIGURE_CHARS_MAX: Final = 20
+
+_FIGURE: Final = re.compile(r"[ #]*([0-9]{1,6}(?:\.[0-9]{1,6})?) ?(?:/ ?10|\.|st|nd|rd|th)? *")
 
 
 class Verdict(Enum):
@@ -147,9 +151,9 @@ def read_ballot(text: str, paper: Paper, claims: Mapping[str, int]) -> Ballot | 
         if seat is None or seat in seen:
             return None
         seen.add(seat)
-        rank = entry.get("rank")
-        if isinstance(rank, int) and not isinstance(rank, bool) and 1 <= rank <= len(seats):
-            ranks[seat] = rank
+        rank = figure(entry.get("rank"))
+        if rank is not None and rank.is_integer() and 1 <= rank <= len(seats):
+            ranks[seat] = int(rank)
         if scored := _scores(entry):
             scores[seat] = scored
         marks += _marks(entry.get("claims"), paper.judge, seat, claims.get(seat, 0))
@@ -258,10 +262,17 @@ def _said_label(said: Any) -> str:
     return words[-1].strip("()[].:\"'").upper() if words else ""
 
 
+def figure(said: Any) -> float | None:
+    """A number, also where a judge writes it as `"8"`, `"8/10"` or `"1."`."""
+    if isinstance(said, str):
+        found = _FIGURE.fullmatch(said[:FIGURE_CHARS_MAX])
+        return float(found[1]) if found else None
+    return None if isinstance(said, bool) or not isinstance(said, int | float) else float(said)
+
+
 def _score(said: Any) -> float | None:
-    if isinstance(said, bool) or not isinstance(said, int | float) or not 0 <= said <= SCORE_MAX:
-        return None
-    return float(said)
+    score = figure(said)
+    return score if score is not None and 0 <= score <= SCORE_MAX else None
 
 
 def _scores(entry: Mapping[str, Any]) -> dict[str, float]:
@@ -273,10 +284,11 @@ def _scores(entry: Mapping[str, Any]) -> dict[str, float]:
 def _marks(said: Any, judge: str, seat: str, count: int) -> list[Mark]:
     marks: dict[int, Mark] = {}
     for each in said[:MARKS_MAX] if isinstance(said, list) else ():
-        number = each.get("claim") if isinstance(each, dict) else None
-        if isinstance(number, str) and number.isascii() and number.isdigit() and len(number) < 4:
-            number = int(number)
-        if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= count or number - 1 in marks:
+        said_number = figure(each.get("claim")) if isinstance(each, dict) else None
+        if said_number is None or not said_number.is_integer() or not 1 <= said_number <= count:
+            continue
+        number = int(said_number)
+        if number - 1 in marks:
             continue
         verdict = str(each.get("verdict"))[:20].strip().lower()
         if verdict in Verdict:

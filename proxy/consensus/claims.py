@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import ceil
 from typing import Final
 
 from proxy.consensus.ballots import Mark, Verdict
@@ -29,6 +30,11 @@ _NEGATIONS: Final = frozenset(
     | {"aucun", "ne", "non", "nunca", "não", "nessun", "niet", "geen", "не", "нет"}
 )
 _SENTENCE: Final = re.compile(r"(?<=[.!?。])\s+|\n+|(?<=。)")
+
+
+type _Sentence = tuple[frozenset[str], frozenset[str], bool]
+"""Words, numbers, whether it negates."""
+type Sentences = tuple[_Sentence, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +63,13 @@ class Claim:
     def contested(self) -> bool:
         """Somebody contradicts it, or members disagree, and no verifiers have settled it."""
         if self.verified:
-            return bool(self.contradicted) and len(self.contradicted) >= len(self.supported)
+            return bool(self.contradicted) and len(self.contradicted) == len(self.supported)
         return bool(self.contradicted) or self.opposed
+
+    @property
+    def refuted(self) -> bool:
+        """Verifiers have settled it, against it."""
+        return self.verified and len(self.contradicted) > len(self.supported)
 
     @property
     def holds(self) -> bool:
@@ -115,17 +126,17 @@ def checked(claim: Claim, verdicts: Iterable[Mark], families: Mapping[str, str])
 
 
 def compared(
-    merged_claims: Sequence[Claim], texts: Mapping[str, str], families: Mapping[str, str]
+    merged_claims: Sequence[Claim], texts: Mapping[str, Sentences], families: Mapping[str, str]
 ) -> tuple[Claim, ...]:
-    """With what other members' texts (seat -> text) say, found locally: a sentence with the same words supports a
-    claim, one with the same words and other numbers, or a negation, contradicts it."""
-    sentences = {seat: _sentences(text) for seat, text in texts.items()}
+    """With what other members' texts (seat -> its `sentences`) say, found locally: a sentence with the same words
+    supports a claim, one with the same words and other numbers, or a negation, contradicts it."""
     result: list[Claim] = []
     for claim in merged_claims:
+        sought = _sentence(claim.text)
         marks = [
             Mark(seat, "", 0, verdict)
-            for seat, said in sentences.items()
-            if families.get(seat, seat) not in claim.families and (verdict := _said(claim, said)) is not Verdict.UNSURE
+            for seat, said in texts.items()
+            if families.get(seat, seat) not in claim.families and (verdict := _said(sought, said)) is not Verdict.UNSURE
         ]
         result.append(_counted(claim, marks, families))
     return tuple(result)
@@ -137,8 +148,13 @@ def contested(claims: Sequence[Claim]) -> tuple[Claim, ...]:
 
 
 def contested_share(claims: Sequence[Claim]) -> Fraction:
-    """0 where there are none."""
-    return Fraction(sum(claim.contested for claim in claims), len(claims)) if claims else Fraction(0)
+    """Refuted ones among them; 0 where there are none."""
+    return Fraction(sum(claim.contested or claim.refuted for claim in claims), len(claims)) if claims else Fraction(0)
+
+
+def unresolved(claims: Sequence[Claim]) -> bool:
+    """Whether one is contested and has no majority behind it: one judge against two, whoever it is, settles nothing."""
+    return any(claim.contested and not claim.holds for claim in claims)
 
 
 def supported_share(claims: Sequence[Claim]) -> Fraction | None:
@@ -198,33 +214,36 @@ def _opposed(made: Mapping[tuple[str, ...], frozenset[str]]) -> set[tuple[str, .
     }
 
 
-type _Sentence = tuple[frozenset[str], frozenset[str], bool]
-"""Words, numbers, whether it negates."""
-
-
 def _sentence(text: str) -> _Sentence:
     key = words(text)
     numbers = frozenset(word for word in key if _NUMBER.fullmatch(word))
     return frozenset(key) - numbers - _NEGATIONS, numbers, any(word in _NEGATIONS for word in key)
 
 
-def _sentences(text: str) -> tuple[_Sentence, ...]:
+def sentences(text: str) -> Sentences:
+    """A text made ready to be compared with claims; some milliseconds of work where it is long."""
     pieces = _SENTENCE.split(text[:TEXT_CHARS_MAX], maxsplit=SENTENCES_MAX)[:SENTENCES_MAX]
     return tuple(each for each in map(_sentence, pieces) if len(each[0]) >= WORDS_MIN)
 
 
-def _said(claim: Claim, sentences: Iterable[_Sentence]) -> Verdict:
+def _said(claim: _Sentence, sentences: Iterable[_Sentence]) -> Verdict:
     """What the sentence says that shares most words with the claim."""
-    sought, numbers, negated = _sentence(claim.text)
+    sought, numbers, negated = claim
     if len(sought) < WORDS_MIN:
         return Verdict.UNSURE
-    best, verdict = Fraction(0), Verdict.UNSURE
+    best, verdict = ceil(OVERLAP_MIN * len(sought)), Verdict.UNSURE
+    wordy = int(WORDIER_MAX * len(sought))
     for said, said_numbers, said_negated in sentences:
-        share = Fraction(len(sought & said), len(sought))
-        if share < OVERLAP_MIN or share < best:
+        shared = len(sought & said)
+        if shared < best:
             continue
         if numbers <= said_numbers and negated == said_negated:
-            best, verdict = share, Verdict.SUPPORTED
-        elif best < share == 1 and len(said) <= WORDIER_MAX * len(sought) and len(numbers) == len(said_numbers):
-            best, verdict = share, Verdict.CONTRADICTED
+            best, verdict = shared, Verdict.SUPPORTED
+        elif (
+            shared == len(sought)
+            and (shared > best or verdict is Verdict.UNSURE)
+            and len(said) <= wordy
+            and len(numbers) == len(said_numbers)
+        ):
+            best, verdict = shared, Verdict.CONTRADICTED
     return verdict

@@ -94,10 +94,12 @@ class Run:
         latest = self.ends_at if first else self.ends_at - self.synthesis_seconds()
         return min(now + self.mode.deadlines.call, latest)
 
-    def has_time(self) -> bool:
-        """A further stage would mostly come to its end: half of the calls so far took less than is left for it."""
+    def has_time(self, stages: int = 1) -> bool:
+        """So many further stages would mostly come to their ends: half of the calls so far took less than is left for
+        each."""
         typical = median(self._seconds) if self._seconds else 0.0
-        return self.stage_end() - self.caller.now() > typical
+        left = self.left() - self.synthesis_seconds()
+        return self.stage_end() - self.caller.now() > typical and left > stages * typical
 
     def flag(self, label: str, name: str) -> None:
         """Something odd about a member's answer."""

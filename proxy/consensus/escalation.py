@@ -10,7 +10,7 @@ from proxy.consensus.deliberation import Deliberation, deliberate
 from proxy.consensus.panel import Draft
 from proxy.consensus.seating import seats_for
 from proxy.consensus.settings import Mode
-from proxy.pricing.money import Nano
+from proxy.pricing.money import ZERO, Nano
 
 STAGE = "escalation"
 
@@ -22,15 +22,15 @@ def limited(first: Mode, second: Mode | None) -> Nano:
 
 async def escalated(run: Run, second: Mode, found: Deliberation) -> Deliberation | None:
     """What the second mode came to, with all that was spent before inside its budget. None where there is no money or
-    time left for it: the first one's answers then have to do."""
-    first = run.mode
+    time left for it, or where it lacks the quorum that the first one has: the first one's answers then have to do."""
+    first, limit = run.mode, run.budget.limit
     reused = reusable(found, second, run)
     run.mode, run.caller.deadlines, run.budget.limit = second, second.deadlines, second.budget
-    run.budget.reserved = Nano(0)
+    run.budget.reserved = ZERO
     needed = smallest(run, reused=frozenset(reused))
     lacking = BUDGET if needed is None or needed > run.budget.room() else "" if run.has_time() else TIME
     if lacking and found.panel.drafts:
-        run.mode, run.caller.deadlines = first, first.deadlines
+        run.mode, run.caller.deadlines, run.budget.limit = first, first.deadlines, limit
         run.skip(STAGE, lacking)
         return None
     for seat in second.seats:
@@ -38,9 +38,10 @@ async def escalated(run: Run, second: Mode, found: Deliberation) -> Deliberation
             run.adopt(seat, reused[seat.name].label)
     await run.tell("round", round=0, converged=False, escalated=True, mode=second.name)
     further = await deliberate(run, reused)
-    if further.panel.drafts or not found.panel.drafts:
+    if further.quorum or (not found.quorum and (further.panel.drafts or not found.panel.drafts)):
         return further
-    run.mode = replace(first, deadlines=second.deadlines)
+    run.mode, run.budget.limit = replace(first, deadlines=second.deadlines), limit
+    run.skip(STAGE, "too few answers")
     return None
 
 

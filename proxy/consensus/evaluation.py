@@ -61,13 +61,14 @@ def ahead(run: Run, panel: Panel, round_: int) -> list[CallSpec]:
     return [judge_spec(run, panel, paper, round_) for paper in _sheets(run, panel)]
 
 
-def admitted(run: Run, panel: Panel, stage: str, specs: list[CallSpec]) -> bool:
-    """The stage fits into the money and the time that the final answer leaves. Otherwise it is skipped, and noted."""
+def admitted(run: Run, panel: Panel, stage: str, specs: list[CallSpec], *, stages: int = 1) -> bool:
+    """The stage (or so many, one behind the other: what is revised only to be judged needs both) fits into the money
+    and the time that the final answer leaves. Otherwise it is skipped, and noted."""
     run.budget.reserved = reserve(run, doubled(panel))
     if run.budget.bounds(specs) > run.budget.room():
         run.skip(stage, BUDGET)
         return False
-    if not run.has_time():
+    if not run.has_time(stages):
         run.skip(stage, TIME)
         return False
     return True

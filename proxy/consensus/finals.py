@@ -64,11 +64,13 @@ def best_member(run: Run, panel: Panel, source: str = "best_member") -> Final:
 def verbatim(run: Run, draft: Draft, source: str) -> Final:
     """One draft as it is, cut at the caller's limit."""
     tokens, limit = _tokens(draft), run.question.output_tokens
+    structured = schema_of(run.question.response_format) is not None
     fits = not draft.invalid
     if tokens <= limit:
-        return Final(draft.text, draft.finish_reason, source, draft=draft, fits=fits)
+        text = bare(draft.text) if structured and fits else draft.text
+        return Final(text, draft.finish_reason, source, draft=draft, fits=fits)
     kept = draft.text[: len(draft.text) * limit // tokens]
-    return Final(kept, "length", source, draft=draft, fits=fits and schema_of(run.question.response_format) is None)
+    return Final(kept, "length", source, draft=draft, fits=fits and not structured)
 
 
 def member_object(panel: Panel, schema: dict[str, Any]) -> Final | None:

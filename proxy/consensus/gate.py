@@ -15,7 +15,8 @@ REPLACED = "replaced"
 
 def passes(panel: Panel, final: Final) -> bool:
     """Whether the final answer may stand: its result is that of the panel's majority, or of the answer that its judges
-    put first. Where there is neither, or it has no result to compare, it may."""
+    put first. Where there is neither, or it has no result to compare, it may. Objects are compared with a majority's
+    alone: two that are written by different models are seldom the same."""
     if not final.fits:
         return False
     if final.tool_calls:
@@ -25,7 +26,7 @@ def passes(panel: Panel, final: Final) -> bool:
         return True
     leader = panel.tally().leader
     leading = [leader.answer] if leader is not None and leader.share > Fraction(1, 2) else []
-    if panel.ballots:
-        leading.append(panel.ranked()[0].reading.answer)
+    if panel.ballots and (first := panel.ranked()[0].reading.answer).kind is not Kind.JSON:
+        leading.append(first)
     comparable = [answer for answer in leading if answer.kind is not Kind.OPEN]
     return not comparable or any(same(said, answer) for answer in comparable)

@@ -43,6 +43,8 @@ class Plan:
     ends_at: float
     vendors: int = 1
     """That must be among the answers for a quorum, as far as so many are still there to answer, spares among them."""
+    there: frozenset[str] = frozenset()
+    """Vendors whose answers are there already: they count among `vendors`."""
     spares: tuple[Seat, ...] = ()
     respec: Callable[[Seat, bool], CallSpec] | None = None
     """The call of a spare; the flag: it is a hedge."""
@@ -104,11 +106,12 @@ class Gathering:
         return self._gathered
 
     async def _begin(self, spec: CallSpec) -> None:
+        """A call that cannot be begun (no money, too long for its model) has failed: the next spare may be."""
         self._order.append(spec)
         try:
             call = self._caller.begin(spec, ends_at=self._plan.ends_at)
         except CallFailed as failed:
-            await self._settle(Outcome(spec, FAILED, reason=failed.kind))
+            await self._failed(Outcome(spec, FAILED, reason=failed.kind))
             return
         self._running[call.task] = call
         await self._plan.started(spec)
@@ -136,8 +139,13 @@ class Gathering:
             if reason:
                 outcome = Outcome(call.spec, FAILED, None, reason, seconds, answer.text)
             else:
-                outcome = Outcome(call.spec, ANSWERED, answer, "", seconds)
-        spare = self._next_spare(call.spec.seat) if outcome.status == FAILED and self._open() else None
+                await self._settle(Outcome(call.spec, ANSWERED, answer, "", seconds))
+                return
+        await self._failed(outcome)
+
+    async def _failed(self, outcome: Outcome) -> None:
+        """Settle it, and call a spare in its place where the quorum is open."""
+        spare = self._next_spare(outcome.spec.seat) if self._open() else None
         if spare is not None:
             outcome.status = REPLACED
         await self._settle(outcome)
@@ -161,11 +169,12 @@ class Gathering:
 
     def _open(self) -> bool:
         """The quorum is not reached yet."""
-        there = [outcome.spec.seat.vendor for outcome in self._outcomes.values() if outcome.status == ANSWERED]
-        possible = set(there) | {call.spec.seat.vendor for call in self._running.values()}
+        answered = [outcome.spec.seat.vendor for outcome in self._outcomes.values() if outcome.status == ANSWERED]
+        there = self._plan.there.union(answered)
+        possible = there | {call.spec.seat.vendor for call in self._running.values()}
         if self._plan.respec is not None:
             possible |= {seat.vendor for seat in self._spares}
-        return len(there) < self._plan.quorum or len(set(there)) < min(self._plan.vendors, len(possible))
+        return len(answered) < self._plan.quorum or len(there) < min(self._plan.vendors, len(possible))
 
     def _end(self) -> float:
         """When the stage is over at the latest, as things stand."""

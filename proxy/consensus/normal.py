@@ -8,9 +8,6 @@ from typing import Final
 
 from proxy.consensus.numbers import plain_numbers
 
-DOMAINS: Final = ("general", "legal", "medical", "financial", "technical", "creative")
-AUTO: Final = "auto"
-"""As a mode: the first of `Consensus.auto`, and where it disagrees the second. As a domain: find out."""
 _WORD: Final = re.compile(r"\d+/\d+|\d+(?:\.\d+)?|\w+")
 _ARTICLES: Final = frozenset({"a", "an", "the"})
 

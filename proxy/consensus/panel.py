@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, Final
@@ -10,7 +10,7 @@ from typing import Any, Final
 from proxy.consensus import agreement, ballots, claims, injection
 from proxy.consensus.agreement import Position, Round, Tally, Vote
 from proxy.consensus.ballots import Ballot, Standing
-from proxy.consensus.claims import Claim
+from proxy.consensus.claims import Claim, Sentences
 from proxy.consensus.injection import Flags
 from proxy.consensus.quality import Judged, judged
 from proxy.consensus.reading import Reading
@@ -58,6 +58,15 @@ class Draft:
         return self.reading.usable and not self.partial and not self.invalid
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """What judges said of the drafts that there were then."""
+
+    ballots: tuple[Ballot, ...]
+    claims: Mapping[str, tuple[str, ...]]
+    """Seat -> its claims as they were shown: marks go by their places."""
+
+
 @dataclass(slots=True, eq=False)
 class Panel:
     """Drafts by seat, in the order of the seats, and what was found out about them."""
@@ -67,7 +76,11 @@ class Panel:
     drafts: dict[str, Draft] = field(default_factory=dict)
     origins: dict[str, Draft] = field(default_factory=dict)
     """First drafts of seats that have revised theirs."""
-    ballots: tuple[Ballot, ...] = ()
+    evaluations: list[Evaluation] = field(default_factory=list)
+    """All of them, the latest last."""
+    about: dict[str, Evaluation] = field(default_factory=dict)
+    """Seat -> the latest evaluation of its present draft, or where that is revised and nobody judged it since, of the
+    one before."""
     fresh: bool = True
     """The ballots are about the present drafts; otherwise about the first ones, which were revised since."""
     shares: dict[str, Judged] = field(default_factory=dict)
@@ -77,6 +90,12 @@ class Panel:
     agreed_by: str | None = None
     """Why no further round is needed; None: it disagrees still."""
     quorum_seconds: float | None = None
+    _sentences: dict[str, Sentences] = field(default_factory=dict)
+
+    @property
+    def ballots(self) -> tuple[Ballot, ...]:
+        """Of the latest evaluation; empty where nobody judged."""
+        return self.evaluations[-1].ballots if self.evaluations else ()
 
     @property
     def seats(self) -> list[Seat]:
@@ -116,11 +135,22 @@ class Panel:
         return self._order() if self.ballots else ()
 
     def _order(self) -> tuple[Standing, ...]:
-        """The same; where nobody judged an order that favours no seat."""
+        """The same; where nobody judged an order that favours no seat. A draft whose revision was not taken stands
+        where the evaluation of itself had it, not where its revision was put."""
+        latest = self._standings_by(self.ballots)
+        kept = {name: one for name, one in self.about.items() if one is not self.evaluations[-1]}
+        if not kept:
+            return latest
+        place = {standing.seat: index for index, standing in enumerate(latest)}
+        found = {standing.seat: standing for standing in latest}
+        for name, evaluation in kept.items():
+            found[name] = next(one for one in self._standings_by(evaluation.ballots) if one.seat == name)
+        aside = self.excluded()
+        return tuple(sorted(found.values(), key=lambda one: (one.seat in aside, -one.borda, place[one.seat])))
+
+    def _standings_by(self, found: Sequence[Ballot]) -> tuple[Standing, ...]:
         weights = {name: draft.seat.weight for name, draft in self.drafts.items()}
-        return ballots.standings(
-            self.ballots, self.texts, weights=weights, families=self.families, without=self.excluded()
-        )
+        return ballots.standings(found, self.texts, weights=weights, families=self.families, without=self.excluded())
 
     def ranked(self) -> list[Draft]:
         """All drafts, the best first: by ballots and by how many say the same; what is whole and says nothing to judges
@@ -164,17 +194,31 @@ class Panel:
         return None
 
     def recount(self) -> None:
-        """Merge the claims of all drafts anew, with what texts and ballots say of them."""
-        shown = self.shown_claims()
-        merged = claims.merged(shown, self.families)
-        merged = claims.compared(merged, self.texts, self.families)
+        """Merge the claims of all drafts anew, with what texts and ballots say of them. A verdict goes with the words
+        of the claim that it was given on: what a revised draft claims in their place, nobody has judged yet."""
+        merged = claims.merged(self.shown_claims(), self.families)
+        merged = claims.compared(merged, self._read_texts(), self.families)
         aside = self.excluded()
-        marks = [mark for ballot in self.ballots if ballot.judge not in aside for mark in ballot.marks]
-        self.claims = claims.marked(merged, shown, marks, self.families)
+        for one in self.evaluations:
+            marks = [mark for ballot in one.ballots if ballot.judge not in aside for mark in ballot.marks]
+            merged = claims.marked(merged, one.claims, marks, self.families)
+        self.claims = merged
+
+    def _read_texts(self) -> dict[str, Sentences]:
+        """Each text is read once, however often claims are counted."""
+        texts = self.texts
+        self._sentences = {
+            text: self._sentences[text] if text in self._sentences else claims.sentences(text)
+            for text in texts.values()
+        }
+        return {name: self._sentences[text] for name, text in texts.items()}
 
     def judge(self, found: Sequence[Ballot]) -> None:
         """Take over the ballots of an evaluation of the present drafts."""
-        self.ballots, self.fresh = tuple(found), True
+        latest = Evaluation(tuple(found), self.shown_claims())
+        self.evaluations.append(latest)
+        self.about = dict.fromkeys(self.drafts, latest)
+        self.fresh = True
         self.shares = {}
         for name in self.drafts:
             said = self.judged(name)
@@ -186,8 +230,9 @@ class Panel:
         """What the judges say of one draft; with a `synthesiser`, without those of its vendor where others remain."""
         aside = self.excluded()
         vendors = {name: draft.seat.vendor for name, draft in self.drafts.items()}
+        evaluation = self.about.get(seat)
         return judged(
-            [ballot for ballot in self.ballots if ballot.judge not in aside],
+            [ballot for ballot in (evaluation.ballots if evaluation else ()) if ballot.judge not in aside],
             seat,
             self.domain,
             self.consensus.weights,

@@ -15,12 +15,15 @@ import orjson
 from proxy.consensus.api import CallSpec, Message, Role
 from proxy.consensus.context import Run
 from proxy.consensus.fences import Fence
+from proxy.consensus.normal import bounded
 from proxy.consensus.panel import Draft
 from proxy.consensus.reading import TRAILER_SHAPE
 from proxy.consensus.rendering import tools_text, with_system, with_user, without_images, without_tools
 from proxy.consensus.schemas import schema_of
 from proxy.consensus.settings import Seat
 
+PROBLEM_CHARS_MAX: Final = 300
+"""Of what is wrong with an object: it may quote it."""
 _TRAILER: Final = """\
 When your answer is complete, write this line:
 {fence}
@@ -173,7 +176,9 @@ def _about(material: Material) -> dict[str, Any]:
 
 def repair_spec(run: Run, seat: Seat, text: str, problem: str, schema: dict[str, Any]) -> CallSpec:
     """An object that does not fit its schema, to be made to."""
-    told = run.consensus.prompts.repair.format_map(values(run, problem=problem, schema=json_text(schema)))
+    told = run.consensus.prompts.repair.format_map(
+        values(run, problem=bounded(problem, PROBLEM_CHARS_MAX), schema=json_text(schema))
+    )
     shown = run.fence().data("value", text, _chars(run))
     return CallSpec(
         seat,

@@ -12,7 +12,7 @@ from proxy.consensus.claims import Claim, contested
 from proxy.consensus.context import Run
 from proxy.consensus.evaluation import admitted, ahead, all_but_one, evaluate
 from proxy.consensus.gathering import Gathering, Plan
-from proxy.consensus.panel import Draft, Panel
+from proxy.consensus.panel import Draft, Evaluation, Panel
 from proxy.consensus.prompting import refine_spec
 from proxy.consensus.quality import Judged
 from proxy.consensus.typed import same
@@ -57,7 +57,8 @@ async def _refine(run: Run, panel: Panel, round_: int) -> bool | None:
         if disputed:
             specs.append(refine_spec(run, draft, disputed, round_, fence))
     judging = ahead(run, panel, round_) if run.mode.reevaluate and panel.ballots else []
-    if not specs or not admitted(run, panel, STAGE, [*specs, *judging]):
+    stages = 2 if judging else 1
+    if not specs or not admitted(run, panel, STAGE, [*specs, *judging], stages=stages):
         return None
     revised: dict[str, Draft] = {}
 
@@ -84,19 +85,37 @@ class _Before:
 
     drafts: dict[str, Draft]
     origins: dict[str, Draft]
+    shares: dict[str, Judged]
+    about: dict[str, Evaluation]
 
     @classmethod
     def of(cls, panel: Panel) -> _Before:
-        return cls(dict(panel.drafts), dict(panel.origins))
+        return cls(dict(panel.drafts), dict(panel.origins), dict(panel.shares), dict(panel.about))
+
+    def restore(self, panel: Panel, name: str) -> None:
+        """One seat as it was, with what the judges said of that draft."""
+        panel.drafts[name] = self.drafts[name]
+        _put(panel.origins, name, self.origins)
+        _put(panel.shares, name, self.shares)
+        _put(panel.about, name, self.about)
+
+
+def _put[Value](into: dict[str, Value], name: str, before: dict[str, Value]) -> None:
+    if name in before:
+        into[name] = before[name]
+    else:
+        into.pop(name, None)
 
 
 async def _take_over(run: Run, panel: Panel, changed: dict[str, Draft], round_: int) -> bool:
     """Put revised drafts in the place of the old ones. Where the mode judges again, only those whose judgement does
     not fall: what nobody judged both times is no better for all that is known, and stays out."""
-    before, shares = _Before.of(panel), dict(panel.shares)
+    before = _Before.of(panel)
     judged_before = bool(panel.ballots)
     for draft in changed.values():
         panel.replaced(draft)
+        for name in draft.flags.names:
+            run.flag(draft.label, name)
     if not run.mode.reevaluate or not judged_before:
         panel.recount()
         return True
@@ -104,15 +123,9 @@ async def _take_over(run: Run, panel: Panel, changed: dict[str, Draft], round_: 
         panel.drafts, panel.origins, panel.fresh = before.drafts, before.origins, True
         panel.recount()
         return False
-    fell = [name for name in changed if not _holds(panel, shares, name)]
+    fell = [name for name in changed if not _holds(panel, before.shares, name)]
     for name in fell:
-        panel.drafts[name] = before.drafts[name]
-        if name in before.origins:
-            panel.origins[name] = before.origins[name]
-        else:
-            panel.origins.pop(name, None)
-        if name in shares:
-            panel.shares[name] = shares[name]
+        before.restore(panel, name)
     panel.recount()
     return len(fell) < len(changed)
 

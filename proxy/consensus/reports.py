@@ -10,7 +10,7 @@ from proxy.consensus.api import CallFailed, MemberReport, Quality, Result, RunFa
 from proxy.consensus.context import Run
 from proxy.consensus.finals import Final
 from proxy.consensus.panel import Panel
-from proxy.consensus.typed import Typed, extracted, same
+from proxy.consensus.typed import Kind, Typed, extracted, same
 from proxy.errors import Refusal
 
 RETRY_AFTER_SECONDS = 5.0
@@ -29,7 +29,7 @@ def result_of(
     said = _said(final)
     agreed = 0.0 if alone else _agreement(panel, said)
     votes = agreement.effective_votes(max(1, len(set(panel.families.values()))), run.consensus.weights.correlation)
-    contradiction = bool(claims.contested(panel.claims))
+    contradiction = claims.unresolved(panel.claims)
     return Result(
         text=final.text,
         finish_reason=final.finish_reason,
@@ -40,7 +40,7 @@ def result_of(
         source=final.source,
         quality=_quality(run, panel, final, agreed, contradiction=contradiction),
         agreement=round(agreed, 4),
-        confidence=Severity.LOW if alone else quality.confidence(agreed, votes, contradiction=contradiction),
+        confidence=Severity.LOW if alone else _confidence(panel, agreed, votes, contradiction=contradiction),
         effective_votes=round(votes, 3),
         dissent=agreement.dissent(tally, panel.claims, said),
         unverified_claims=claims.unverified(panel.claims, run.consensus.rules.claims_max),
@@ -61,12 +61,26 @@ def _said(final: Final) -> Typed | None:
 
 
 def _agreement(panel: Panel, said: Typed | None) -> float:
-    """Of the position that the final answer takes; of the panel at large where it takes none."""
+    """Of the position that the final answer takes, 0 where that is nobody's; of the panel at large where it takes none.
+    Whole objects are seldom the same: one that nobody gave is no position."""
     if said is not None:
-        for position in panel.tally().positions:
+        positions = panel.tally().positions
+        for position in positions:
             if same(position.answer, said):
                 return float(position.share)
+        if said.kind is not Kind.JSON and any(position.answer.kind is said.kind for position in positions):
+            return 0.0
     return panel.agreement()
+
+
+def _confidence(panel: Panel, agreed: float, votes: float, *, contradiction: bool) -> Severity:
+    """Not high where members merely do not contradict each other, and low where there was nothing to compare."""
+    tally, supported = panel.tally(), claims.supported_share(panel.claims)
+    if not (tally.positions or panel.ballots or panel.claims):
+        return Severity.LOW
+    found = quality.confidence(agreed, votes, contradiction=contradiction)
+    backed = agreement.mostly_typed(tally) or bool(panel.ballots) or (supported is not None and 2 * supported >= 1)
+    return Severity.MEDIUM if found is Severity.HIGH and not backed else found
 
 
 def _quality(run: Run, panel: Panel, final: Final, agreed: float, *, contradiction: bool) -> Quality:

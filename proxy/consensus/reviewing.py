@@ -93,11 +93,11 @@ def read_check(text: str, seat: Seat, count: int) -> dict[int, Mark] | None:
     for entry in listed[: 2 * count]:
         if not isinstance(entry, dict):
             continue
-        number, verdict = entry.get("claim"), _VERDICTS.get(str(entry.get("verdict")).lower())
-        if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= count or verdict is None:
+        number, verdict = ballots.figure(entry.get("claim")), _VERDICTS.get(str(entry.get("verdict")).strip().lower())
+        if number is None or not number.is_integer() or not 1 <= number <= count or verdict is None:
             continue
         marks.setdefault(
-            number - 1,
+            int(number) - 1,
             Mark(seat.name, "", 0, verdict, _words(entry.get("reason")), _words(entry.get("correction"))),
         )
     return marks

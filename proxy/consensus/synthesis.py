@@ -22,6 +22,7 @@ from proxy.consensus.schemas import bare, parsed, schema_of
 from proxy.consensus.seating import synthesisers_for
 from proxy.consensus.settings import Seat
 from proxy.consensus.typed import same
+from proxy.pricing.money import ZERO
 
 STAGE: Constant = "synthesis"
 CHARS_MIN: Constant = 1_000
@@ -33,7 +34,7 @@ async def synthesise(run: Run, panel: Panel) -> Final:
 
     Raises RunFailed where its writer is lost after words were sent.
     """
-    run.budget.reserved = type(run.budget.reserved)(0)
+    run.budget.reserved = ZERO
     seats = synthesisers_for(run.question, run.mode)
     material = material_of(run, panel)
     reasons = []
@@ -73,8 +74,8 @@ class _Writer:
         """Its answer. Raises CallFailed where nothing was sent, RunFailed where something was."""
         run = self._run
         call = self._begin(material)
-        await run.tell("synthesis.started", model=self._seat.model)
         try:
+            await run.tell("synthesis.started", model=self._seat.model)
             answer = await call.task
         except CallFailed as failed:
             if not self._sent:
@@ -153,8 +154,11 @@ def _findings(run: Run, panel: Panel) -> Iterator[str]:
     limit = run.consensus.rules.claims_max
     for claim in [claim for claim in panel.claims if claim.contested][:limit]:
         yield disputed(claim)
-    for claim in [claim for claim in panel.claims if claim.contradicted and not claim.contested][:limit]:
-        yield ("Held up when checked: " if claim.holds else "Refuted when checked: ") + claim.text
+    for claim in [claim for claim in panel.claims if claim.refuted][:limit]:
+        instead = "; ".join(claim.corrections)
+        yield f"Refuted when checked: {claim.text}" + (f" (instead: {instead})" if instead else "")
+    for claim in [claim for claim in panel.claims if claim.verified and claim.holds and claim.contradicted][:limit]:
+        yield f"Held up when checked: {claim.text}"
     made = plurality_object(panel)
     if made is not None:
         yield f"Field by field, what most give: {json_text(made)}"

@@ -147,16 +147,19 @@ def free(connection: sqlite3.Connection, dead: Iterable[str]) -> None:
 
 
 def claim(connection: sqlite3.Connection, boot: str, now_ms: int, *, count_max: int, owner_max: int) -> list[Delivery]:
-    """Deliveries that are due, oldest first; from now on no other process sends them.
+    """Deliveries that are due, those first whose owner has least under way, then the oldest; from now on no other
+    process sends them.
 
-    No more than `owner_max` of one owner are under way in this process: a slow receiver delays its own alone.
+    No more than `owner_max` of one owner are under way in this process: a slow receiver, however much waits for it,
+    delays its own alone.
     """
     rows = connection.execute(
         "WITH due AS (SELECT id, owner, due_ms, row_number() OVER (PARTITION BY owner ORDER BY due_ms, id) AS place"
         " FROM deliveries WHERE state='pending' AND boot IS NULL AND due_ms<=?1),"
         " busy AS (SELECT owner, count(*) AS running FROM deliveries WHERE boot=?2 GROUP BY owner)"
         " SELECT due.id FROM due LEFT JOIN busy USING (owner)"
-        " WHERE place + coalesce(running, 0) <= ?3 ORDER BY due.due_ms, due.id LIMIT ?4",
+        " WHERE place + coalesce(running, 0) <= ?3"
+        " ORDER BY place + coalesce(running, 0), due.due_ms, due.id LIMIT ?4",
         (now_ms, boot, owner_max, count_max),
     ).fetchall()
     claimed = []

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.consensus.agreement import (
+    NOTHING_COMPARED,
     Round,
     Tally,
     Vote,
@@ -114,6 +115,14 @@ def test_unanimous_leader_ends_a_mode_that_does_not_judge_again() -> None:
     assert converged(now, None, RULES, reevaluate=True) is None
 
 
+def test_leader_of_results_that_differ_is_no_convergence() -> None:
+    """Of three different results one comes first on both of its ballots more often than not, whoever is right."""
+    split = Round(tally(votes(18, 19, 20), RULES), leader="x", unanimous=True)
+    assert converged(split, None, RULES, reevaluate=False) is None
+    contested = Round(OPEN, contested_share=Fraction(1, 3), leader="x", unanimous=True)
+    assert converged(contested, None, RULES, reevaluate=False) is None
+
+
 def test_stable_leader_with_little_contested_converges() -> None:
     """The same leader twice, and at most a tenth of the claims contested."""
     before, now = Round(OPEN, leader="x"), Round(OPEN, Fraction(1, 10), "x")
@@ -167,4 +176,10 @@ def test_agreement_is_of_votes_or_of_claims() -> None:
     claims = [contested_claim("x", "A"), Claim("y", ("s",), frozenset("S"))]
     assert agreement_share(tally(votes(18, 18, 19), RULES), claims) == pytest.approx(2 / 3)
     assert agreement_share(tally(votes(18, None, None), RULES), claims) == 0.5
-    assert agreement_share(OPEN, ()) == 1.0
+    assert agreement_share(OPEN, claims) == 0.5
+    assert agreement_share(OPEN, claims[1:]) == 1.0
+
+
+def test_answers_without_anything_to_compare_do_not_agree() -> None:
+    """Neither do they disagree: nobody knows."""
+    assert agreement_share(OPEN, ()) == NOTHING_COMPARED

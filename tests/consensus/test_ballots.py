@@ -129,7 +129,17 @@ def test_ballot_cut_off_in_the_middle_counts_as_far_as_it_goes() -> None:
 
 
 @pytest.mark.parametrize(
-    "odd", [{"rank": 0}, {"rank": 3}, {"rank": "1"}, {"rank": True}, {"accuracy": 11}, {"accuracy": "9"}, {"claims": 5}]
+    "odd",
+    [
+        {"rank": 0},
+        {"rank": 3},
+        {"rank": "A"},
+        {"rank": 1.5},
+        {"rank": True},
+        {"accuracy": 11},
+        {"accuracy": "9 or so"},
+        {"claims": 5},
+    ],
 )
 def test_what_is_out_of_bounds_is_left_out(odd: dict[str, Any]) -> None:
     """The rest of the ballot counts."""
@@ -137,6 +147,21 @@ def test_what_is_out_of_bounds_is_left_out(odd: dict[str, Any]) -> None:
     assert read is not None
     assert ("x" in read.ranks) == ("rank" not in odd)
     assert ("accuracy" in read.scores["x"]) == ("accuracy" not in odd)
+
+
+def test_figures_in_quotes_are_figures() -> None:
+    """Weak models write the values of the example's shape as it does, between quotes."""
+    quoted = {
+        **entry("A", 1),
+        "rank": "2",
+        "accuracy": "8",
+        "clarity": "7.5/10",
+        "claims": [{"claim": "1", "verdict": "Supported"}],
+    }
+    read = read_ballot(written(quoted, {**entry("B", 1), "rank": "1st"}), PAPER, {"x": 2})
+    assert read is not None
+    assert (read.ranks, read.scores["x"]["accuracy"], read.scores["x"]["clarity"]) == ({"x": 2, "y": 1}, 8.0, 7.5)
+    assert [one.claim for one in read.marks] == [0]
 
 
 def test_judge_that_only_scores_ranks_by_its_scores() -> None:

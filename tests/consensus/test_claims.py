@@ -15,7 +15,9 @@ from proxy.consensus.claims import (
     contested_share,
     marked,
     merged,
+    sentences,
     supported_share,
+    unresolved,
     unverified,
 )
 
@@ -94,6 +96,26 @@ def test_verifiers_replace_the_judges() -> None:
     assert checked(claim, [Mark("c", "", 0, PERHAPS)], FAMILIES) == claim
 
 
+def test_claim_that_verifiers_refute_is_settled() -> None:
+    """It is contested no more, and held by nobody; a tie of verifiers settles nothing."""
+    claim = judged({"a": ["It rains."]}, Mark("b", "a", 0, NO))[0]
+    settled = checked(claim, [Mark("c", "", 0, NO, "Dry."), Mark("d", "", 0, NO)], FAMILIES)
+    assert settled.refuted and not settled.contested and not settled.holds
+    assert not unresolved([settled])
+    assert contested_share([settled]) == 1
+    tied = checked(claim, [Mark("c", "", 0, NO), Mark("d", "", 0, YES)], FAMILIES)
+    assert tied.contested and not tied.refuted and unresolved([tied])
+
+
+def test_one_judge_against_two_leaves_nothing_unresolved() -> None:
+    """Its objection is heard, but it alone caps no score."""
+    said = {"a": ["It rains."]}
+    (claim,) = judged(said, Mark("b", "a", 0, YES), Mark("c", "a", 0, NO))
+    assert claim.contested and not unresolved([claim])
+    (split,) = judged(said, Mark("b", "a", 0, NO), Mark("c", "a", 0, NO))
+    assert unresolved([split])
+
+
 def test_other_members_texts_support_and_contradict() -> None:
     """A sentence with the same words supports, one with the same words and another number contradicts, none says
     nothing; the members who make a claim are not asked."""
@@ -105,9 +127,10 @@ def test_other_members_texts_support_and_contradict() -> None:
         "c": "The appeal must be filed within 60 days.",
         "d": "Ask a lawyer.",
     }
-    (claim,) = compared(claims, texts, FAMILIES)
+    (claim,) = compared(claims, {seat: sentences(text) for seat, text in texts.items()}, FAMILIES)
     assert (claim.supported, claim.contradicted) == ({"B"}, {"C"})
-    assert compared(claims, {"b": "The appeal must not be filed within 30 days."}, FAMILIES)[0].contradicted == {"B"}
+    negated = sentences("The appeal must not be filed within 30 days.")
+    assert compared(claims, {"b": negated}, FAMILIES)[0].contradicted == {"B"}
     assert compared(claims, {}, FAMILIES) == claims
 
 

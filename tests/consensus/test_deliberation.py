@@ -230,6 +230,63 @@ def test_revision_that_is_garbage_leaves_the_draft() -> None:
     assert sorted(texts) == sorted(["Six times three is 18.", "That makes 20.", "It is 12."])
 
 
+def claiming(text: str, *claims: str) -> Says:
+    return said(text, claims=claims)
+
+
+def contradicting(spec: CallSpec) -> Says:
+    """Judges who contradict every first claim, whatever it is; a cycle, so that nobody leads."""
+    order = {"one": "two", "two": "three", "three": "one"}
+    found = json.loads(ballot(spec, lambda name: 9.0 if name == order[spec.seat.name] else 4.0))
+    for entry in found["answers"]:
+        for number, mark in enumerate(entry["claims"]):
+            mark["verdict"] = "supported" if number else "contradicted"
+    return Says(json.dumps(found))
+
+
+def test_verdicts_stay_with_the_claims_that_they_were_given_on() -> None:
+    """Balanced: a claim that a revised draft makes in the place of a contradicted one was judged by nobody."""
+    members = {name: claiming(f"Draft of {name}.", f"The {name} bridge is ten metres long.") for name in SPLIT}
+
+    def refine(spec: CallSpec) -> Says:
+        name = spec.seat.name
+        return claiming(f"Revision of {name}.", f"The {name} bridge has been measured by surveyors.")
+
+    watched = sound(watch(script(members, judge=contradicting, refine=refine), consensus(balanced())))
+    assert watched.done.rounds == 1
+    findings = watched.calls.of(Role.SYNTHESIS)[0].about["findings"]
+    assert not any("surveyors" in finding for finding in findings)
+    assert not any("surveyors" in one.position for one in watched.done.dissent)
+
+
+def test_draft_that_stays_keeps_its_place_and_its_verdicts() -> None:
+    """Deep: the leader's revision falls. Its first draft stands where the judges had put that, with what they said of
+    its claims, and neither where nor what of the revision that was not taken."""
+    members = {
+        name: claiming(f"Draft of {name}.", f"The {name} bridge is ten metres long.", f"The {name} bridge is of stone.")
+        for name in SCORES
+    }
+
+    def refine(spec: CallSpec) -> Says:
+        if spec.seat.name != "one":
+            return Says("", fails="broken")
+        return claiming("Worse now.", "The one bridge has moved.", "The one bridge is of stone.")
+
+    def judge(spec: CallSpec) -> Says:
+        texts = spec.about["answers"]
+        found = json.loads(ballot(spec, lambda name: 0.5 if texts[name] == "Worse now." else SCORES[name]))
+        for entry, name in zip(found["answers"], spec.about["paper"].seats, strict=True):
+            if name in ("two", "three") or texts[name] == "Worse now.":
+                entry["claims"][0]["verdict"] = "contradicted"
+        return Says(json.dumps(found))
+
+    watched = sound(watch(script(members, judge=judge, refine=refine), consensus(deep(refine_rounds_max=1))))
+    about = watched.calls.of(Role.SYNTHESIS)[0].about
+    assert about["answers"][0]["text"] == "Draft of one."
+    assert not any("one bridge" in finding for finding in about["findings"])
+    assert watched.done.quality.dimensions["accuracy"] > 7
+
+
 # ------------------------------------------------------------------------------------------------ checks
 
 
@@ -271,6 +328,21 @@ def test_refuted_claims_reach_the_synthesiser() -> None:
     watched = sound(watch(script(CLAIMS, judge=by(SCORES, "contradicted"), check=checks("contradicted")), panel))
     findings = watched.calls.of(Role.SYNTHESIS)[0].about["findings"]
     assert any("capital of" in finding for finding in findings)
+
+
+def test_refuted_claims_are_no_longer_in_dispute() -> None:
+    """Both verifiers say no: that settles it, and the answer is not capped for it; who made the claim dissents."""
+    panel = consensus(deep(refine_rounds_max=0, early_exit=False))
+    judge = by(SCORES, "contradicted")
+    watched = sound(watch(script({**CLAIMS, **ONE_CLAIM}, judge=judge, check=checks("contradicted")), panel))
+    findings = watched.calls.of(Role.SYNTHESIS)[0].about["findings"]
+    assert findings == ("Refuted when checked: The capital of one is large. (instead: it is small)",)
+    assert [(one.position[:8], one.members) for one in watched.done.dissent] == [("Refuted:", 1)]
+
+
+ONE_CLAIM = {name: said("It is small.") for name in SCORES} | {
+    "one": said("It is large.", claims=["The capital of one is large."])
+}
 
 
 @pytest.mark.parametrize("reply", [Says("", fails="broken"), Says("nonsense"), Says('{"verdicts": [{"claim": 99}]}')])

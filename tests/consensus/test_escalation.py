@@ -86,3 +86,13 @@ def test_both_modes_keep_to_the_seconds_deadline() -> None:
     slow = {"one": EIGHTEEN, "two": TWENTY, "three": TWELVE, "four": Says("", hangs=True)}
     watched = run(slow)
     assert watched.seconds <= SECOND.deadlines.total
+
+
+def test_second_panel_without_a_quorum_does_not_undo_the_first() -> None:
+    """Three answers are better than the one that the dearer panel has."""
+    gone = Says("", fails="unavailable")
+    members = {"one": EIGHTEEN, "two": TWENTY, "three": TWELVE, "four": EIGHTEEN, "five": gone}
+    watched = run(members, auto(seats=(FOUR, FIVE)))
+    assert (watched.done.mode, watched.done.escalated, watched.done.degraded) == ("fast", False, False)
+    assert watched.done.source == "synthesis"
+    assert "escalation: too few answers" in watched.done.skipped

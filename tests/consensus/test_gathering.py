@@ -244,3 +244,23 @@ def test_gathering_is_the_same_every_time() -> None:
         stage = Stage({"one": says(2), "two": says(2), "three": says(2)}).gather()
         orders.add(tuple(one.spec.seat.name for one in stage.gathered.answered))
     assert orders == {("one", "two", "three")}
+
+
+def test_spare_that_cannot_be_called_is_followed_by_the_next() -> None:
+    """The first has no room in the budget."""
+    dear = seat("dear")
+    asked = {"one": says(2, fails="broken"), "two": says(1), "other": says(1), "dear": says(1)}
+
+    def respec(of: Seat, hedge: bool) -> CallSpec:
+        return CallSpec(of, Role.MEMBER, 0, ({"role": "user", "content": "?"},), 10**9 if of is dear else 100)
+
+    found = Stage(asked).gather((ONE, TWO), spares=(dear, OTHER), respec=respec)
+    assert found.statuses() == {"one": "replaced", "two": "answered", "dear": "replaced", "other": "answered"}
+
+
+def test_vendors_that_are_there_already_count() -> None:
+    """One more answer is wanted, of another vendor than the one that is there."""
+    asked = {"same": says(1), "two": says(6)}
+    there = frozenset({ONE.vendor})
+    found = Stage(asked).gather((SAME_VENDOR, TWO), quorum=1, vendors=2, there=there)
+    assert found.statuses() == {"same": "answered", "two": "answered"}

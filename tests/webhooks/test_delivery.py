@@ -17,6 +17,7 @@ from proxy import addresses
 from proxy.clock import SystemClock
 from proxy.errors import Refusal
 from proxy.ledger.boots import FileLock, boots_folder
+from proxy.state_file import StateFile
 from proxy.webhooks import delivery, store
 from proxy.webhooks.api import BATCH_COMPLETED, EVENTS, ORCHESTRATION_COMPLETED, DeliveryReport, DeliveryState
 from proxy.webhooks.service import Webhooks
@@ -349,3 +350,28 @@ async def test_where_it_is_off_nothing_is_kept_and_a_url_is_refused(tmp_path: Pa
     with pytest.raises(Refusal, match="sends no webhooks"):
         await webhooks.config(OWNER)
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_owners_whose_receivers_are_slow_keep_nobody_waiting(tmp_path: Path) -> None:
+    """A slot that gets free is for the owner with least under way, however old the others' backlogs are."""
+    file = StateFile.open(tmp_path / store.FILE_NAME, tables=store.TABLES, version=store.VERSION)
+
+    def put(connection: sqlite3.Connection, owner: str, count: int, at_ms: int) -> None:
+        for number in range(count):
+            store.enqueue(
+                connection, event_id=f"{owner}-{number}", owner=owner, url="https://hooks.example.com/",
+                event_type=BATCH_COMPLETED, body=b"{}", now_ms=at_ms, pending_max=100,
+            )  # fmt: skip
+
+    def work(connection: sqlite3.Connection) -> list[str]:
+        for slow in range(4):
+            put(connection, f"slow{slow}", 10, 1)
+        taken = store.claim(connection, file.boot, 100, count_max=8, owner_max=2)
+        put(connection, "quick", 1, 50)
+        store.ended(connection, taken[0].row, DeliveryState.FAILED, status=None, error="", now_ms=100)
+        return [one.owner for one in store.claim(connection, file.boot, 100, count_max=1, owner_max=2)]
+
+    try:
+        assert await file.write(work) == ["quick"]
+    finally:
+        await file.close()
