@@ -100,8 +100,8 @@ class Round:
 def converged(now: Round, before: Round | None, rules: Rules, *, reevaluate: bool) -> str | None:
     """Why no further refinement is needed: `typed_agreement`, `stable_leader`, `unanimous_leader`; None: it is.
 
-    `unanimous_leader` counts where the mode does not judge again (`reevaluate` False), of open answers of which hardly a
-    claim is contested: of three members one comes first on both of its ballots three times in four by chance alone.
+    `unanimous_leader` counts where the mode does not judge again (`reevaluate` False), of open answers of which
+    hardly a claim is contested: of three members one comes first on both of its ballots mostly by chance alone.
     """
     if now.tally.agreed:
         return "typed_agreement"

@@ -63,6 +63,8 @@ class Evaluation:
     """What judges said of the drafts that there were then."""
 
     ballots: tuple[Ballot, ...]
+    texts: Mapping[str, str]
+    """Seat -> its draft as it was judged."""
     claims: Mapping[str, tuple[str, ...]]
     """Seat -> its claims as they were shown: marks go by their places."""
 
@@ -78,9 +80,6 @@ class Panel:
     """First drafts of seats that have revised theirs."""
     evaluations: list[Evaluation] = field(default_factory=list)
     """All of them, the latest last."""
-    about: dict[str, Evaluation] = field(default_factory=dict)
-    """Seat -> the latest evaluation of its present draft, or where that is revised and nobody judged it since, of the
-    one before."""
     fresh: bool = True
     """The ballots are about the present drafts; otherwise about the first ones, which were revised since."""
     shares: dict[str, Judged] = field(default_factory=dict)
@@ -135,18 +134,27 @@ class Panel:
         return self._order() if self.ballots else ()
 
     def _order(self) -> tuple[Standing, ...]:
-        """The same; where nobody judged an order that favours no seat. A draft whose revision was not taken stands
-        where the evaluation of itself had it, not where its revision was put."""
+        """The same; where nobody judged an order that favours no seat. A draft stands where all evaluations of itself
+        put it together: one that stayed because its revision fell not where that was put."""
         latest = self._standings_by(self.ballots)
-        kept = {name: one for name, one in self.about.items() if one is not self.evaluations[-1]}
-        if not kept:
+        if len(self.evaluations) < 2:
             return latest
         place = {standing.seat: index for index, standing in enumerate(latest)}
-        found = {standing.seat: standing for standing in latest}
-        for name, evaluation in kept.items():
-            found[name] = next(one for one in self._standings_by(evaluation.ballots) if one.seat == name)
+        found = {one: {each.seat: each for each in self._standings_by(one.ballots)} for one in self.evaluations}
         aside = self.excluded()
-        return tuple(sorted(found.values(), key=lambda one: (one.seat in aside, -one.borda, place[one.seat])))
+        together = [_together([found[one][name] for one in self._about(name)]) for name in self.drafts]
+        return tuple(
+            sorted(together, key=lambda one: (one.seat in aside, -one.borda, -self._share(one.seat), place[one.seat]))
+        )
+
+    def _about(self, seat: str) -> list[Evaluation]:
+        """Those of its present draft, or where that is revised and nobody judged it since, the latest."""
+        text = self.drafts[seat].text
+        return [one for one in self.evaluations if one.texts.get(seat) == text] or self.evaluations[-1:]
+
+    def _share(self, seat: str) -> float:
+        found = self.shares.get(seat)
+        return 0.0 if found is None else found.share
 
     def _standings_by(self, found: Sequence[Ballot]) -> tuple[Standing, ...]:
         weights = {name: draft.seat.weight for name, draft in self.drafts.items()}
@@ -215,9 +223,7 @@ class Panel:
 
     def judge(self, found: Sequence[Ballot]) -> None:
         """Take over the ballots of an evaluation of the present drafts."""
-        latest = Evaluation(tuple(found), self.shown_claims())
-        self.evaluations.append(latest)
-        self.about = dict.fromkeys(self.drafts, latest)
+        self.evaluations.append(Evaluation(tuple(found), self.texts, self.shown_claims()))
         self.fresh = True
         self.shares = {}
         for name in self.drafts:
@@ -230,9 +236,9 @@ class Panel:
         """What the judges say of one draft; with a `synthesiser`, without those of its vendor where others remain."""
         aside = self.excluded()
         vendors = {name: draft.seat.vendor for name, draft in self.drafts.items()}
-        evaluation = self.about.get(seat)
+        found = self._about(seat)[-1].ballots if self.evaluations else ()
         return judged(
-            [ballot for ballot in (evaluation.ballots if evaluation else ()) if ballot.judge not in aside],
+            [ballot for ballot in found if ballot.judge not in aside],
             seat,
             self.domain,
             self.consensus.weights,
@@ -265,6 +271,13 @@ class Panel:
     def agreement(self) -> float:
         """0 to 1."""
         return agreement.agreement_share(self.tally(), self.claims)
+
+
+def _together(standings: Sequence[Standing]) -> Standing:
+    """One draft's standings in several evaluations: the mean, by the ballots that compare it with others."""
+    ballots_of = sum(one.ballots for one in standings)
+    points = sum((one.borda * one.ballots for one in standings), Fraction(0))
+    return Standing(standings[0].seat, points / ballots_of if ballots_of else Fraction(0), ballots_of)
 
 
 def reseated(draft: Draft, seat: Seat) -> Draft:

@@ -12,7 +12,7 @@ from proxy.consensus.claims import Claim, contested
 from proxy.consensus.context import Run
 from proxy.consensus.evaluation import admitted, ahead, all_but_one, evaluate
 from proxy.consensus.gathering import Gathering, Plan
-from proxy.consensus.panel import Draft, Evaluation, Panel
+from proxy.consensus.panel import Draft, Panel
 from proxy.consensus.prompting import refine_spec
 from proxy.consensus.quality import Judged
 from proxy.consensus.typed import same
@@ -86,18 +86,16 @@ class _Before:
     drafts: dict[str, Draft]
     origins: dict[str, Draft]
     shares: dict[str, Judged]
-    about: dict[str, Evaluation]
 
     @classmethod
     def of(cls, panel: Panel) -> _Before:
-        return cls(dict(panel.drafts), dict(panel.origins), dict(panel.shares), dict(panel.about))
+        return cls(dict(panel.drafts), dict(panel.origins), dict(panel.shares))
 
     def restore(self, panel: Panel, name: str) -> None:
-        """One seat as it was, with what the judges said of that draft."""
+        """One seat as it was."""
         panel.drafts[name] = self.drafts[name]
         _put(panel.origins, name, self.origins)
         _put(panel.shares, name, self.shares)
-        _put(panel.about, name, self.about)
 
 
 def _put[Value](into: dict[str, Value], name: str, before: dict[str, Value]) -> None:
