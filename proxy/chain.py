@@ -40,11 +40,20 @@ def check(plugins: Sequence[Plugin[Any]]) -> None:
                 f"plugin '{plugin.name}' needs {_listed(missing)}, which no plugin before it provides{_remedy(missing)}"
             )
         known |= plugin.provides
+    _check_order(ordered(plugins))
     for plugin in plugins:
         if missing := set(plugin.observes - known):
             raise ChainError(f"plugin '{plugin.name}' reads {_listed(missing)}, which no plugin provides")
     if missing := {*PRICED_FACTS, "usage"} - known:
         raise ChainError(f"priced operations need {_listed(missing)}, which no plugin provides{_remedy(missing)}")
+
+
+def _check_order(plugins: Sequence[Plugin[Any]]) -> None:
+    before: set[str] = set()
+    for plugin in plugins:
+        if early := plugin.precedes & before:
+            raise ChainError(f"plugin '{plugin.name}' stands behind {_listed(early)}: put it before in the chain")
+        before.add(plugin.name)
 
 
 def _remedy(facts: set[str]) -> str:

@@ -113,6 +113,8 @@ class Plugin[S: PluginSettings](ABC):
     provides: ClassVar[frozenset[str]] = frozenset()
     requires: ClassVar[frozenset[str]] = frozenset()
     observes: ClassVar[frozenset[str]] = frozenset()
+    precedes: ClassVar[frozenset[str]] = frozenset()
+    """Plugins, by name, that must not stand before it: it is to see what they leave of an answer."""
     enforces: ClassVar[frozenset[str]] = frozenset()
     """Kinds of rules of teams.yaml that nobody else sees to: `content`. Where one stands, the chain must have it."""
 

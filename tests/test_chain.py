@@ -130,6 +130,16 @@ def test_same_plugin_twice_is_refused() -> None:
         check([plugin("all", Stage.GUARD, provides=ALL), plugin("all", Stage.GUARD)])
 
 
+def test_plugin_that_must_see_what_others_leave_stands_before_them() -> None:
+    """A webhook that stood behind concealment would name what it hides."""
+    watching, hiding = plugin("webhooks", Stage.OBSERVE), plugin("conceal", Stage.OBSERVE)
+    type(watching).precedes = frozenset({"conceal"})
+    rest = plugin("all", Stage.GUARD, provides=ALL)
+    check([watching, hiding, rest])
+    with pytest.raises(ChainError, match="'webhooks' stands behind 'conceal'"):
+        check([hiding, watching, rest])
+
+
 async def test_note_to_the_operator_is_told_on_loopback_only() -> None:
     """How to mend what only the operator can mend: names of upstreams and variables reach no other caller."""
     refusal = Refusal("model_not_available", "Not here.", operator_note="To serve it: set SOME_API_KEY.")

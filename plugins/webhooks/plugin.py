@@ -52,6 +52,7 @@ class WebhooksPlugin(Plugin[WebhooksSettings]):
     name = "webhooks"
     stage = Stage.OBSERVE
     observes = frozenset({"identity", "call"})
+    precedes = frozenset({"conceal", "content_rules"})
     Settings: ClassVar[type[PluginSettings]] = WebhooksSettings
 
     def __init__(self, settings: WebhooksSettings, services: Services) -> None:
