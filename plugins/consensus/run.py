@@ -73,6 +73,8 @@ class Run:
         self.calls.close(reason)
         self._count()
         exchange = self._exchange
+        if exchange.refusal is not None and exchange.refusal.code == "internal_error":
+            self.failed()  # A fault of ours behind the run: its answer was not given.
         if exchange.charge is not None:
             return
         if reason is not Finish.CLIENT_GONE:

@@ -75,7 +75,12 @@ class RunStream:
         except Refusal as refusal:
             self._failed(RunFailed(refusal))
             return
-        self._put(self._wire.closing(result, self._run.calls.records, self._run.meta(self._meta)))
+        try:
+            closing = self._wire.closing(result, self._run.calls.records, self._run.meta(self._meta))
+        except RuntimeError:
+            self._run.failed()  # The answer is cut.
+            raise
+        self._put(closing)
 
     async def _emit(self, event: Event) -> None:
         if event.name == "token":

@@ -284,3 +284,35 @@ async def test_a_fault_of_ours_cuts_the_answer() -> None:
     under.run.close(Finish.FAILED)
     await under.stream.aclose()
     assert (under.exchange.charge, under.log.names()) == (ZERO, [])
+
+
+async def test_an_answer_that_is_not_what_was_streamed_is_cut_for_nothing() -> None:
+    """The run has its result by then; who gets half of an answer pays nothing for it all the same."""
+
+    async def script(emit: Emit) -> Result:
+        await emit(Event("token", {"text": "Something else"}))
+        return RESULT
+
+    under = Streamed(script)
+    with pytest.raises(RuntimeError):
+        await under.sent()
+    under.run.close(Finish.FAILED)
+    assert under.exchange.charge == ZERO
+
+
+async def test_a_fault_behind_the_run_owes_nothing() -> None:
+    """The caller got a 500 in the place of the answer."""
+
+    async def script(emit: Emit) -> Result:
+        return RESULT
+
+    under = Streamed(script)
+    await under.run.run(_nobody)
+    assert under.exchange.charge == CONSENSUS.modes["fast"].price.usd
+    under.exchange.refusal = Refusal("internal_error", "Something failed here.")
+    under.run.close(Finish.REFUSED)
+    assert under.exchange.charge == ZERO
+
+
+async def _nobody(_: Event) -> None:
+    """Nobody watches."""
