@@ -50,6 +50,9 @@ CREATE TABLE deliveries (
 ) STRICT;
 CREATE INDEX deliveries_due ON deliveries (due_ms) WHERE state = 'pending' AND boot IS NULL;
 CREATE INDEX deliveries_by_owner ON deliveries (owner, id);
+CREATE INDEX deliveries_waiting ON deliveries (owner) WHERE state = 'pending';
+CREATE INDEX deliveries_claimed ON deliveries (boot) WHERE boot IS NOT NULL;
+CREATE INDEX deliveries_ended ON deliveries (ended_ms) WHERE ended_ms IS NOT NULL;
 """
 _CONFIG: Final = (
     "owner, url, events, disabled, salt, previous_salt, previous_until_ms, shown, created_ms, rotated_ms"
@@ -120,7 +123,7 @@ def enqueue(
     Says whether it waits to be sent.
     """
     (waiting,) = connection.execute(
-        "SELECT count(*) FROM deliveries WHERE owner=? AND state=?", (owner, _PENDING)
+        "SELECT count(*) FROM deliveries WHERE owner=? AND state='pending'", (owner,)
     ).fetchone()
     full = waiting >= pending_max
     state = DeliveryState.FAILED.value if full else _PENDING
