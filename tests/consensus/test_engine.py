@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -378,3 +379,27 @@ def test_budget_of_nothing_serves_what_costs_nothing() -> None:
     free = ScriptedCalls(script(all_say(EIGHTEEN)), output_rate=0, input_rate=0)
     assert sound(watch(script({}), consensus(mode(budget=Nano(0))), calls=free)).done.source == "typed_agreement"
     assert free.cost() == 0
+
+
+@pytest.mark.parametrize("event", ["member.started", "quorum", "synthesis.started", "token", "quality"])
+def test_run_cancelled_while_it_tells_leaves_nothing_behind(event: str) -> None:
+    """Who watches may be slow to take an event, and leave meanwhile."""
+    calls = ScriptedCalls(script(all_say(OPEN)))
+
+    async def main() -> int:
+        reached = asyncio.Event()
+
+        async def emit(told: Event) -> None:
+            if told.name == event:
+                reached.set()
+                await asyncio.Event().wait()
+
+        task = asyncio.create_task(Engine(consensus()).run(asking(), "fast", calls, emit))
+        await reached.wait()
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        return len(asyncio.all_tasks()) - 1
+
+    assert run_virtually(main()) == 0
+    assert calls.running == 0

@@ -91,3 +91,25 @@ def test_members_are_reported_in_the_order_of_their_seats() -> None:
         ("C", "three", "three-vendor", 1.0),
     ]
     assert {record.role for record in watched.calls.records} == {Role.MEMBER}
+
+
+def test_result_that_nobody_gave_has_no_agreement() -> None:
+    """However well the members agree on another one."""
+    ran = sound(watch(script(AGREED, writer=Says("The answer is 99.")), consensus(mode(early_exit=False)))).done
+    assert (ran.agreement, ran.confidence, ran.gate) == (0.0, Severity.LOW, "failed")
+
+
+def test_answers_without_anything_to_compare_say_nothing_of_quality() -> None:
+    """Prose without claims and without judges: neither agreement nor dissent, and no confidence."""
+    members = {"one": Says("Use a queue."), "two": Says("Ask someone else."), "three": Says("It rains in Spain.")}
+    ran = sound(watch(script(members))).done
+    assert (ran.agreement, ran.quality.score, ran.confidence) == (0.5, 50.0, Severity.LOW)
+
+
+def test_claims_that_merely_nobody_contests_make_no_high_confidence() -> None:
+    """Each member speaks of something else: that is no agreement."""
+    members = {
+        name: said(f"Something of {name}.", claims=[f"The {name} tower is tall.", f"The {name} road is wet."])
+        for name in ("one", "two", "three")
+    }
+    assert sound(watch(script(members))).done.confidence is Severity.MEDIUM

@@ -224,7 +224,30 @@ def test_nothing_fits_and_the_gate_says_so() -> None:
     assert watched.done.gate == "failed"
 
 
+def test_only_object_that_came_is_told_without_its_fence() -> None:
+    """A degraded answer is parsed by the caller as any other."""
+    gone = Says("", fails="broken")
+    members = {"one": Says('```json\n{"answer": 18, "unit": "m"}\n```'), "two": gone, "three": gone}
+    watched = sound(watch(script(members), question=structured()))
+    assert (watched.done.source, watched.done.gate) == ("sole_survivor", "passed")
+    assert json.loads(watched.tokens()) == {"answer": 18, "unit": "m"}
+
+
 # ------------------------------------------------------------------------------------------------ its gate
+
+
+def test_object_in_other_words_than_the_judges_favourite_passes() -> None:
+    """Objects with prose in them are never the same: only a majority's is a measure."""
+    members = {"one": value(18, "metres"), "two": value(18, "m"), "three": value(18, "meters")}
+
+    def says(spec: CallSpec) -> Says:
+        if spec.role is Role.MEMBER:
+            return members[spec.seat.name]
+        return by({"one": 9.0, "two": 6.0, "three": 3.0})(spec) if spec.role is Role.JUDGE else value(18, "the metre")
+
+    mode_ = balanced(refine_rounds_max=0)
+    watched = sound(watch(says, consensus(mode_), question=structured(verified=True)))
+    assert (watched.done.source, watched.done.gate) == ("synthesis", "passed")
 
 
 @pytest.fixture
