@@ -6,6 +6,8 @@ from typing import Final
 
 from proxy.catalogue import Model
 from proxy.config.schema import Generation
+from proxy.consensus.settings import AUTO
+from proxy.panels import model_name
 
 _RESOURCE: Final = "models/"
 """Google takes a model by its resource name, too."""
@@ -62,7 +64,11 @@ def provider_names(generation: Generation) -> ProviderNames:
 
 
 def meant_names(generation: Generation, model: Model) -> set[str]:
-    """What stands behind a customer's own alias, for rules that deny models; nothing for models of the catalogue."""
+    """What stands behind a customer's own alias, and the modes that `auto` runs, for rules that deny models; nothing
+    for all other models of the catalogue."""
+    consensus = generation.consensus
+    if model.panel is not None and consensus is not None and model.name == model_name(consensus, AUTO):
+        return {model_name(consensus, mode) for mode in consensus.auto or ()}
     if not model.byo:
         return set()
     names = provider_names(generation)
