@@ -85,12 +85,13 @@ gram|1/1000 mg milligram milligrams|1 g gram grams|1000 kg kilogram kilograms ki
 |45359237/100000 lb lbs|45359237/1600000 oz ounce ounces
 second|1/1000 ms millisecond milliseconds|1 s sec secs second seconds|60 min mins minute minutes\
 |3600 h hr hrs hour hours|86400 day days|604800 week weeks
+month|1 month months|12 year years yr yrs
 litre|1/1000 ml milliliter milliliters millilitre millilitres|1 l liter liters litre litres
 celsius|1 °c
 fahrenheit|1 °f
 """
 UNITS: Final = _units()
-"""Name -> symbol, dimension, scale. Months and years have no fixed length, pounds are two things: they are nouns."""
+"""Name -> symbol, dimension, scale. Months and years have no fixed length in days; pounds are two things: a noun."""
 
 
 @dataclass(frozen=True, slots=True)

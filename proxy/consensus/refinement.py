@@ -8,7 +8,7 @@ from proxy.consensus import agreement
 from proxy.consensus.agreement import Round
 from proxy.consensus.answers import draft_from, garbage
 from proxy.consensus.api import Answer, CallSpec
-from proxy.consensus.claims import Claim, contested
+from proxy.consensus.claims import REASONS_MAX, Claim, contested
 from proxy.consensus.context import Run
 from proxy.consensus.evaluation import admitted, ahead, all_but_one, evaluate
 from proxy.consensus.gathering import Gathering, Plan
@@ -18,6 +18,8 @@ from proxy.consensus.quality import Judged
 from proxy.consensus.typed import same
 
 STAGE = "refinement"
+REASONS_QUOTED_MAX = 2
+"""Of those against a claim, to members: a longer list would tell how many are against it."""
 
 
 async def converge(run: Run, panel: Panel) -> int:
@@ -141,15 +143,16 @@ def objections(run: Run, panel: Panel, draft: Draft) -> list[str]:
         for position in panel.tally().positions
         if not same(position.answer, draft.reading.answer)
     ]
-    points.extend(disputed(claim) for claim in contested(panel.claims)[: run.consensus.rules.claims_max])
+    limit = run.consensus.rules.claims_max
+    points.extend(disputed(claim, REASONS_QUOTED_MAX) for claim in contested(panel.claims)[:limit])
     run.random.shuffle(points)
     return points
 
 
-def disputed(claim: Claim) -> str:
+def disputed(claim: Claim, reasons_max: int = REASONS_MAX) -> str:
     """A contested claim with what is said against it."""
-    reasons = "; ".join(claim.reasons) or "others say otherwise"
-    corrections = "; ".join(claim.corrections)
+    reasons = "; ".join(claim.reasons[:reasons_max]) or "others say otherwise"
+    corrections = "; ".join(claim.corrections[:reasons_max])
     return f"In dispute: {claim.text} (against it: {reasons}" + (f"; instead: {corrections})" if corrections else ")")
 
 

@@ -104,6 +104,6 @@ def _rubbish(behind: str) -> bool:
 def _tidy(text: str, fence: Fence) -> str:
     """Without white space around it, and without a fence at its end that was cut off in the middle."""
     for length in range(min(len(fence.end) - 1, len(text)), len(MARK) - 1, -1):
-        if text.endswith(fence.end[:length]):
+        if text.endswith(fence.end[:length]) and not text[:-length].endswith(MARK[0]):
             return text[:-length].rstrip(LOOSE).strip(SPACE)
     return text.strip(SPACE)

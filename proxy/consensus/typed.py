@@ -38,9 +38,27 @@ _CHOICE_AND_TEXT: Final = re.compile(
     r"^(?:(?:option|choice|answer)\s*[:=]?\s*)?(?:[(\[](?P<inner>[A-Za-z])[)\]]|(?P<letter>[A-Z])(?:[).:]|\s+-|\s))\s*\S",
     re.IGNORECASE,
 )
+_WORD_OF_PROSE: Final = re.compile(r"[AaIi]\s+[^\WA-Z]")
+"""`A queue decouples them` and `I would wait` begin with no choice's letter."""
 _CHOICES: Final = re.compile(r"^[A-Z](?:\s*(?:,|;|&|\band\b)\s*[A-Z])+$")
 _SEVERAL: Final = re.compile(r"[A-Z](?![a-z])")
 _ARTICLE: Final = re.compile(r"^(?:the|an?)\s+")
+_SAYS_NOTHING: Final = frozenset(
+    {"n/a", "na", "not applicable", "none", "null", "unknown", "unclear", "uncertain", "not sure", "tbd", "various"}
+    | {
+        "see above",
+        "as above",
+        "above",
+        "see answer",
+        "see answer above",
+        "see text",
+        "see explanation",
+        "see response",
+    }
+    | {"it depends", "depends", "varies", "it varies", "final answer", "i don't know", "no answer", "no final answer"}
+    | {"at most 200 characters", "siehe oben", "es kommt darauf an", "voir ci-dessus", "ver arriba", "vedi sopra"}
+)
+"""What stands in the place of a result where there is none: two members who write it agree on nothing."""
 _EDGES: Final = " \t\r\n.,;:!?\"'()[]{}*_`“”‘’«»"
 
 
@@ -196,7 +214,7 @@ def _short(text: str) -> Typed:
         before = folded
         plain = unicodedata.normalize("NFKC", _MARKUP.sub("", folded)).casefold()
         folded = _ARTICLE.sub("", " ".join(plain.split()).strip(_EDGES))
-    if not folded or len(folded) > SHOWN_CHARS_MAX:
+    if not folded or len(folded) > SHOWN_CHARS_MAX or folded.replace("’", "'") in _SAYS_NOTHING:
         return OPEN_ANSWER
     return _number(number(folded), text) or _choice(folded, declared=False) or Typed(Kind.SHORT, folded, text)
 
@@ -225,7 +243,8 @@ def _said(text: str, *, sentence: bool) -> Typed:
         said = typed(Kind.NUMBER, part.strip())
         if said.kind is Kind.NUMBER:
             return said
-    said = typed(Kind.SHORT if sentence else Kind.CHOICE, first.strip())
+    plain = sentence or bool(_WORD_OF_PROSE.match(first.strip()))
+    said = typed(Kind.SHORT if plain else Kind.CHOICE, first.strip())
     if said.kind is Kind.SHORT and (sentence or len(said.value) > SHORT_CHARS_MAX):
         return OPEN_ANSWER if len(said.value) > SHORT_CHARS_MAX or " " in said.value.strip() else said
     return said

@@ -13,6 +13,7 @@ import pytest
 from proxy.consensus.api import CallSpec, Role
 from proxy.consensus.checking import assigned
 from proxy.consensus.claims import Claim
+from proxy.consensus.refinement import REASONS_QUOTED_MAX, disputed
 from proxy.pricing.money import Nano
 from tests.consensus.test_engine import EIGHTEEN, FINAL, OPEN, TWENTY, sound
 from tests.support.scripted_panels import (
@@ -161,6 +162,14 @@ def ranked_apart(spec: CallSpec) -> Says:
     """Judges that put different answers first."""
     order = {"one": "two", "two": "three", "three": "one"}
     return Says(ballot(spec, lambda name: 9.0 if name == order[spec.seat.name] else 4.0))
+
+
+def test_refining_members_are_not_told_how_many_are_against_a_claim() -> None:
+    """Four reasons of four judges would be a count."""
+    reasons = tuple(f"Reason {number}." for number in range(4))
+    claim = Claim("It rains.", ("one",), frozenset({"one"}), contradicted=frozenset("abcd"), reasons=reasons)
+    assert disputed(claim, REASONS_QUOTED_MAX).count("Reason") == 2
+    assert disputed(claim).count("Reason") == 4
 
 
 def test_refinement_to_agreement_ends_the_run() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from proxy.consensus.fences import Fence
@@ -67,6 +67,7 @@ def test_streamed_text_is_the_visible_text_however_it_is_cut(text: str, cuts: li
 
 
 @given(st.text(alphabet="abc .,\n#-@x0", max_size=200))
+@example("@@@@")
 @settings(deadline=None)
 def test_text_without_fences_comes_whole(text: str) -> None:
     """But for white space around it, nothing is lost."""

@@ -272,3 +272,25 @@ def test_units_of_one_dimension_meet() -> None:
     """Whatever the unit, the same amount scales to the same."""
     assert scaled(Fraction(1), "mi") == scaled(Fraction("1.609344"), "km")
     assert scaled(Fraction(5), "km/h") != scaled(Fraction(5), "km")
+
+
+@pytest.mark.parametrize("said", ["N/A", "See above.", "none", "It depends", "I don’t know", "at most 200 characters"])
+def test_what_stands_for_no_result_is_none(said: str) -> None:
+    """Members who write it behind their essays do not agree on anything."""
+    assert typed(Kind.SHORT, said).kind is Kind.OPEN
+    assert extracted(f"A long text.\nAnswer: {said}").kind is Kind.OPEN
+
+
+def test_months_are_no_years() -> None:
+    """Nor weeks; twelve of them are one."""
+    assert not same(typed(Kind.NUMBER, "3 months"), typed(Kind.NUMBER, "3 years"))
+    assert not same(typed(Kind.NUMBER, "3 months"), typed(Kind.NUMBER, "3 weeks"))
+    assert same(typed(Kind.NUMBER, "12 months"), typed(Kind.SHORT, "1 year"))
+    assert same(typed(Kind.NUMBER, "3"), typed(Kind.NUMBER, "3 years"))
+
+
+@pytest.mark.parametrize("said", ["A queue between them", "I would ask a lawyer", "a mix of both"])
+def test_prose_behind_a_label_is_no_choice(said: str) -> None:
+    """Its first word only looks like one."""
+    assert extracted(f"Some thoughts.\nAnswer: {said}").kind is not Kind.CHOICE
+    assert extracted("Some thoughts.\nAnswer: A Paris").value == "A"
