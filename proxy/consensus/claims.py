@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -143,8 +143,16 @@ def compared(
 
 
 def contested(claims: Sequence[Claim]) -> tuple[Claim, ...]:
-    """Those that are, most families against first."""
-    return tuple(sorted((claim for claim in claims if claim.contested), key=lambda claim: -len(claim.contradicted)))
+    """Those that are: each member's most opposed one first, then each one's next. Few are looked at, and a member that
+    makes many wrong ones must not take the places of all others."""
+    opposed = sorted((claim for claim in claims if claim.contested), key=lambda claim: -len(claim.contradicted))
+    made: Counter[str] = Counter()
+    turns: list[int] = []
+    for claim in opposed:
+        turns.append(min(made[seat] for seat in claim.seats))
+        made.update(claim.seats)
+    order = sorted(range(len(opposed)), key=lambda index: turns[index])
+    return tuple(opposed[index] for index in order)
 
 
 def contested_share(claims: Sequence[Claim]) -> Fraction:

@@ -53,7 +53,7 @@ class Deadlines:
     total: float
     call: float
     first_byte: float
-    """Silence of a call before its first token; a longer one is a straggler that may be hedged or given up."""
+    """Silence before a first token: a longer one of a member may be hedged, a synthesiser is replaced by the next."""
     idle: float
     """Longest silence within an answer."""
 

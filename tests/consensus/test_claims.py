@@ -155,3 +155,11 @@ def test_remarks_are_bounded() -> None:
     marks = [Mark(f"j{index}", "a", 0, NO, f"{index % 9} " + "x" * 1000) for index in range(50)]
     (claim,) = judged({"a": ["It rains."]}, *marks)
     assert len(claim.reasons) == 4 and max(map(len, claim.reasons)) == 300
+
+
+def test_member_that_is_wrong_all_over_leaves_room_for_others_disputes() -> None:
+    """Its second claim comes after everybody's first."""
+    against = frozenset("BCD")
+    many = [Claim(f"Wrong {n}.", ("a",), frozenset("A"), contradicted=against) for n in range(6)]
+    split = Claim("It rains.", ("b",), frozenset("B"), contradicted=frozenset("C"))
+    assert [claim.text for claim in contested([*many, split])[:3]] == ["Wrong 0.", "It rains.", "Wrong 1."]
