@@ -33,6 +33,11 @@ from proxy.usage import Usage, known
 RUNNING: Final = "running"
 
 
+REASONING_TOKENS_PER_SECOND: Final = 100
+"""What a model may have been thinking while it said nothing: assumed of a call that was cut before its usage came, so
+that leaving early is no way to have models think at somebody else's expense."""
+
+
 class NoBody:
     """A request that we made ourselves has been read."""
 
@@ -273,8 +278,18 @@ async def _estimate(opened: Open) -> None:
     given = await tokens.count_call_async(opened.call, encoding, image_tokens_max=images)
     written = await tokens.count_async(opened.text.generated, encoding)
     if given is not None and written is not None:
-        output = min(written, opened.quote.output_tokens)
+        output = min(written + _unseen(opened), opened.quote.output_tokens)
         tried.usage = Usage(min(given, opened.quote.input_tokens), output, counted=True)
+
+
+def _unseen(opened: Open) -> int:
+    """Tokens of reasoning that a provider charges and does not show: as many as fit into the silence."""
+    if opened.text.reasoned:
+        return 0
+    silent = opened.record.first_seconds
+    if silent is None:
+        silent = asyncio.get_running_loop().time() - opened.started
+    return int(silent * REASONING_TOKENS_PER_SECOND)
 
 
 def _cost(tried: Try, model: Model) -> Nano:

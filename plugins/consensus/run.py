@@ -71,14 +71,13 @@ class Run:
     def close(self, reason: Finish) -> None:
         """Book what is still under way. Who leaves early pays what the calls had cost, at most the price."""
         self.calls.close(reason)
-        self._count()
         exchange = self._exchange
         if exchange.refusal is not None and exchange.refusal.code == "internal_error":
             self.failed()  # A fault of ours behind the run: its answer was not given.
-        if exchange.charge is not None:
-            return
-        if reason is not Finish.CLIENT_GONE:
+        if exchange.charge is None and reason is not Finish.CLIENT_GONE:
             self.failed()
+        self._count()
+        if exchange.charge is not None:
             return
         price = self._of(None)
         usd = price.usd if self._answering else min(price.usd, self.calls.cost)

@@ -7,7 +7,7 @@ from typing import Any, Final
 from proxy.dialects.json_text import read
 from proxy.dialects.sse import EventFramer, EventTooLarge, event_data, event_name
 from proxy.errors import Refusal
-from proxy.exchange import Exchange, Response
+from proxy.exchange import Exchange, ListenerKind, Response
 from proxy.identities import IdentityKind
 from proxy.operations import ORCHESTRATE
 from proxy.webhooks.service import Webhooks
@@ -17,9 +17,10 @@ FAILED: Final = "orchestration.failed"
 
 
 def concerned(exchange: Exchange) -> bool:
-    """An orchestration of the holder of a key."""
+    """An orchestration of the holder of a key; a batch tells of its own at its end."""
     identity = exchange.identity
-    return exchange.operation is ORCHESTRATE and identity is not None and identity.kind is IdentityKind.KEY
+    asked = exchange.operation is ORCHESTRATE and exchange.origin.kind is not ListenerKind.INWARD
+    return asked and identity is not None and identity.kind is IdentityKind.KEY
 
 
 async def tell(exchange: Exchange, webhooks: Webhooks, document: dict[str, Any] | None, log: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ from plugins.webhooks.plugin import WebhooksPlugin, WebhooksSettings
 from proxy.dialects import DIALECTS
 from proxy.dialects.sse import make_event
 from proxy.errors import Refusal
-from proxy.exchange import Exchange, Response
+from proxy.exchange import Exchange, ListenerKind, Response
 from proxy.headers import Headers
 from proxy.identities import IdentityKind
 from proxy.operations import CHAT, ORCHESTRATE
@@ -121,13 +122,15 @@ async def test_an_outbox_that_cannot_be_written_keeps_no_answer_back() -> None:
 
 
 async def test_nothing_is_told_where_no_run_ended() -> None:
-    """Refused before a run, repeated from memory, cut before its end, of no key's holder, or no orchestration."""
+    """Refused before a run, repeated, cut before its end, of no key's holder, no orchestration, or a batch's item."""
     refused, repeated, chat = orchestrated(), orchestrated(), orchestrated()
     refused.charge = None
     repeated.repeated = True
     chat.operation = CHAT
     payer = orchestrated(kind=IdentityKind.PAYER)
-    for seen in (refused, repeated, chat, payer):
+    item = orchestrated()
+    item.origin = replace(item.origin, kind=ListenerKind.INWARD)
+    for seen in (refused, repeated, chat, payer, item):
         assert (await told(seen, whole(**RESULT))).events == []
     cut = Response(200, Headers(), stream=Chunks(b"event: token\ndata: {}\n\n"), sse=True)
     assert (await told(orchestrated(), cut)).events == []

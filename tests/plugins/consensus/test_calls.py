@@ -145,6 +145,22 @@ async def test_a_cancelled_call_is_closed_and_counted() -> None:
     assert rest.finished == [Finish.CLIENT_GONE]
 
 
+async def test_silence_before_the_cut_counts_as_reasoning() -> None:
+    """A provider charges what its model thought without saying it: leaving early is not free."""
+    seen, rest = asked(), Rest(said("B", "stop"))
+    rest.hang.clear()
+    calls = ChainCalls(seen, rest)
+    task = asyncio.create_task(calls.call(spec()))
+    while not rest.seen or rest.seen[0].route is None:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    (record,) = calls.records
+    assert record.estimated and 20 <= record.output_tokens <= 50
+
+
 async def test_an_exchange_that_ends_books_what_is_under_way() -> None:
     """Synchronously, before it is settled: nobody knows what it will have cost, so the most."""
     seen, rest = asked(), Rest(said("B", "stop"))
