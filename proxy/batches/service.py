@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,10 +16,11 @@ from proxy.errors import Refusal
 from proxy.idempotency.api import Asked
 from proxy.inward import Inward
 from proxy.state_file import StateFile
+from proxy.state_service import reachable, unreachable
 from proxy.webhooks.service import Webhooks
 
 OPEN_RETRY_SECONDS: Final = 30
-_RETRY_SECONDS: Final = 1
+WHAT: Final = "Batches"
 _ID_BYTES: Final = 12
 
 
@@ -70,7 +70,7 @@ class Batches:
             once_key=None if once is None else once.key,
             once_request="" if once is None else once.request,
         )
-        with _reachable():
+        with reachable(WHAT):
             try:
                 made = await self._opened().write(
                     lambda connection: store.add(connection, wanted, open_max=self._rules.open_max)
@@ -94,7 +94,7 @@ class Batches:
 
     async def report(self, owner: str, batch_id: str) -> BatchReport | None:
         """What has become of it; None for a batch of another's, or none at all."""
-        with _reachable():
+        with reachable(WHAT):
             return await self._opened().read(lambda connection: store.report(connection, owner, batch_id))
 
     async def cancel(self, owner: str, batch_id: str) -> BatchReport | None:
@@ -105,7 +105,7 @@ class Batches:
             store.cancel(connection, owner, batch_id, now, kept_ms=kept_ms)
             return store.report(connection, owner, batch_id)
 
-        with _reachable():
+        with reachable(WHAT):
             found = await self._opened().write(write)
         if self._runner is not None:
             self._runner.wake()
@@ -113,17 +113,5 @@ class Batches:
 
     def _opened(self) -> StateFile:
         if self._file is None:
-            raise _unreachable()
+            raise unreachable(WHAT)
         return self._file
-
-
-@contextmanager
-def _reachable() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise _unreachable() from error
-
-
-def _unreachable() -> Refusal:
-    return Refusal("overloaded", "Batches cannot be reached. Try again.", retry_after_seconds=_RETRY_SECONDS)

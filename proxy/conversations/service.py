@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,22 +12,19 @@ from proxy.conversations import store
 from proxy.conversations.api import Conversation, Summary, Turn, is_id
 from proxy.errors import Refusal
 from proxy.state_file import StateFile
+from proxy.state_service import SWEPT_AT_ONCE_MAX, SweptFile, reachable
 
-SWEEP_SECONDS: Final = 300.0
-SWEPT_AT_ONCE_MAX: Final = 200
-_RETRY_SECONDS: Final = 1
+WHAT: Final = "Conversations"
 _HOUR_MS: Final = 3_600_000
 
 
-class Conversations:
-    """From one event loop. `start` opens the file. Raises Refusal `overloaded` where it cannot be used."""
+class Conversations(SweptFile):
+    """Every method but `start` and `stop` raises Refusal `overloaded` where the file cannot be used."""
 
     def __init__(self, state: Path, clock: Clock, log: Any) -> None:
-        self._state = state
+        path = state / store.FILE_NAME
+        super().__init__(path, tables=store.TABLES, version=store.VERSION, what=WHAT, log=log)
         self._clock = clock
-        self._log = log
-        self._file: StateFile | None = None
-        self._sweeper: asyncio.Task[None] | None = None
         self.hours = 24
         """Since its last turn a conversation is kept so long."""
         self.turns_max = 50
@@ -39,26 +34,11 @@ class Conversations:
         self.owner_count_max = 1000
         """Conversations of one caller; those without a turn for longest give way."""
 
-    async def start(self) -> None:
-        """Open the file. Raises FileTooNew, sqlite3.Error, OSError."""
-        self._file = StateFile.open(self._state / store.FILE_NAME, tables=store.TABLES, version=store.VERSION)
-        self._sweeper = asyncio.get_running_loop().create_task(self._sweeping(), name="conversations-sweep")
-
-    async def stop(self) -> None:
-        """After the last exchange."""
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            await asyncio.wait({self._sweeper})
-            self._sweeper = None
-        if self._file is not None:
-            await self._file.close()
-            self._file = None
-
     async def find(self, owner: str, id_: str) -> Conversation:
         """The owner's conversation. Raises Refusal `not_found`, whatever the reason, in the same words."""
         since, found = self._since_ms(), None
         if is_id(id_):
-            with _reachable():
+            with reachable(WHAT):
                 found = await self._opened().read(lambda connection: store.find(connection, owner, id_, since))
         if found is None:
             raise not_found()
@@ -67,7 +47,7 @@ class Conversations:
     async def listing(self, owner: str, count_max: int) -> list[Summary]:
         """The owner's conversations, the one spoken in last first."""
         since = self._since_ms()
-        with _reachable():
+        with reachable(WHAT):
             return await self._opened().read(lambda connection: store.listing(connection, owner, since, count_max))
 
     async def append(self, owner: str, id_: str, turns: Sequence[Turn], *, new: bool = False) -> bool:
@@ -85,13 +65,13 @@ class Conversations:
                 turns_max=self.turns_max, bytes_max=self.conversation_bytes_max,
             )  # fmt: skip
 
-        with _reachable():
+        with reachable(WHAT):
             return await self._opened().write(write)
 
     async def delete(self, owner: str, id_: str) -> None:
         """End it, and overwrite in the file what was said. Raises Refusal `not_found`."""
         file = self._opened()
-        with _reachable():
+        with reachable(WHAT):
             if not await file.write(lambda connection: store.delete(connection, owner, id_)):
                 raise not_found()
             await self._overwrite(file)
@@ -109,21 +89,8 @@ class Conversations:
         if not await file.overwrite():
             self._log.info("conversations_overwritten_later")
 
-    async def _sweeping(self) -> None:
-        while True:
-            try:
-                await self.sweep()
-            except sqlite3.Error as error:
-                self._log.warning("conversations_not_swept", reason=type(error).__name__)
-            await asyncio.sleep(SWEEP_SECONDS)
-
     def _since_ms(self) -> int:
         return self._clock.now_ms() - self.hours * _HOUR_MS
-
-    def _opened(self) -> StateFile:
-        if self._file is None:
-            raise _unreachable()
-        return self._file
 
 
 def not_found() -> Refusal:
@@ -134,15 +101,3 @@ def not_found() -> Refusal:
         "'conversation_id': 'new'.",
         param="conversation_id",
     )
-
-
-@contextmanager
-def _reachable() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise _unreachable() from error
-
-
-def _unreachable() -> Refusal:
-    return Refusal("overloaded", "Conversations cannot be reached. Try again.", retry_after_seconds=_RETRY_SECONDS)

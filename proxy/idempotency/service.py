@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,23 +13,20 @@ from proxy.idempotency import store
 from proxy.idempotency.api import Asked, Claim, Kept
 from proxy.idempotency.store import Found
 from proxy.state_file import StateFile
+from proxy.state_service import SWEPT_AT_ONCE_MAX, SweptFile, reachable
 
-SWEEP_SECONDS: Final = 300.0
-SWEPT_AT_ONCE_MAX: Final = 200
+WHAT: Final = "Idempotency keys"
 RUNNING_RETRY_SECONDS: Final = 2
-_RETRY_SECONDS: Final = 1
 _HOUR_MS: Final = 3_600_000
 
 
-class Once:
-    """From one event loop. `start` opens the file; without it nothing can be claimed (`ready` is False)."""
+class Once(SweptFile):
+    """Without its file nothing can be claimed (`ready` is False)."""
 
     def __init__(self, state: Path, clock: Clock, log: Any) -> None:
-        self._state = state
+        path = state / store.FILE_NAME
+        super().__init__(path, tables=store.TABLES, version=store.VERSION, what=WHAT, log=log)
         self._clock = clock
-        self._log = log
-        self._file: StateFile | None = None
-        self._sweeper: asyncio.Task[None] | None = None
         self._writes: set[asyncio.Task[None]] = set()
         self.hours = 24
         """An answer is kept so long."""
@@ -45,23 +40,11 @@ class Once:
         """Keys can be claimed."""
         return self._file is not None
 
-    async def start(self) -> None:
-        """Open the file, free what dead processes ran. Raises FileTooNew, sqlite3.Error, OSError."""
-        self._file = StateFile.open(self._state / store.FILE_NAME, tables=store.TABLES, version=store.VERSION)
-        await self.sweep()
-        self._sweeper = asyncio.get_running_loop().create_task(self._sweeping(), name="idempotency-sweep")
-
     async def stop(self) -> None:
-        """After the last exchange."""
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            await asyncio.wait({self._sweeper})
-            self._sweeper = None
+        """See SweptFile; what is being given back is waited for."""
         if self._writes:
             await asyncio.wait(self._writes)
-        if self._file is not None:
-            await self._file.close()
-            self._file = None
+        await super().stop()
 
     async def claim(self, asked: Asked) -> Claim | Kept:
         """The right to run it, or the answer that is kept. A claim must be ended: by `keep`, `free` or `release`.
@@ -78,7 +61,7 @@ class Once:
             )
         )
         try:
-            with _reachable():
+            with reachable(WHAT):
                 found = await asyncio.shield(claiming)
         except asyncio.CancelledError:
             # Whoever asked has left: what is claimed meanwhile is nobody's.
@@ -133,13 +116,13 @@ class Once:
         """Forget a caller's answers about something; says how many they were. Raises Refusal `overloaded`."""
         if self._file is None:
             return 0
-        with _reachable():
+        with reachable(WHAT):
             count = await self._file.write(lambda connection: store.forget(connection, scope, about))
             await self._file.overwrite()
         return count
 
-    async def sweep(self) -> None:
-        """Free what dead processes ran, forget what has expired. Raises sqlite3.Error."""
+    async def sweep(self) -> int:
+        """Free what dead processes ran, forget what has expired; says how many. Raises sqlite3.Error."""
         file = self._opened()
         dead = file.dead(await file.read(store.boots))
         now, swept = self._clock.now_ms(), 0
@@ -150,41 +133,17 @@ class Once:
         file.forget(dead)
         if swept:
             await file.overwrite()
-
-    async def _sweeping(self) -> None:
-        while True:
-            await asyncio.sleep(SWEEP_SECONDS)
-            try:
-                await self.sweep()
-            except sqlite3.Error as error:
-                self._log.warning("idempotency_not_swept", reason=type(error).__name__)
+        return swept
 
     def _abandoned(self, asked: Asked, done: asyncio.Task[int | Kept | Found]) -> None:
         if not done.cancelled() and done.exception() is None and isinstance(found := done.result(), int):
             self.release(Claim(asked, found))
-
-    def _opened(self) -> StateFile:
-        if self._file is None:
-            raise _unreachable()
-        return self._file
 
 
 def _has_died(file: StateFile, boot: str) -> bool:
     dead = file.dead([boot])
     file.forget(dead)
     return bool(dead)
-
-
-@contextmanager
-def _reachable() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise _unreachable() from error
-
-
-def _unreachable() -> Refusal:
-    return Refusal("overloaded", "Idempotency keys cannot be reached. Try again.", retry_after_seconds=_RETRY_SECONDS)
 
 
 def _running() -> Refusal:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +16,7 @@ from proxy.errors import Refusal
 from proxy.kept_secrets import kept_secret
 from proxy.payments.keys import DerivedKeys
 from proxy.state_file import StateFile
+from proxy.state_service import reachable
 from proxy.webhooks import store
 from proxy.webhooks.api import TEST, DeliveryReport, WebhookConfig
 from proxy.webhooks.settings import WebhookRules
@@ -34,7 +33,7 @@ OVERLAP_MS: Final = 86_400_000
 """How long a secret signs on beside the one that took its place."""
 _SALT_BYTES: Final = 16
 _EVENT_BYTES: Final = 16
-_RETRY_SECONDS: Final = 1
+WHAT: Final = "Webhooks"
 
 
 class Webhooks:
@@ -104,7 +103,7 @@ class Webhooks:
                 self._log.warning("webhook_not_enqueued", event_id=event_id, owner=owner, type=type)
             return event_id
 
-        with _reachable():
+        with reachable(WHAT):
             made = await self._file.write(write)
         if made is not None and self._deliverer is not None:
             self._deliverer.wake()
@@ -113,7 +112,7 @@ class Webhooks:
     async def config(self, owner: str) -> tuple[WebhookConfig | None, list[DeliveryReport]]:
         """What is configured, and the last deliveries."""
         file = self._need_file()
-        with _reachable():
+        with reachable(WHAT):
             return await file.read(lambda found: (store.config(found, owner), store.recent(found, owner)))
 
     async def put(
@@ -134,14 +133,14 @@ class Webhooks:
             store.put_config(connection, new)
             return new, old is None or not old.shown or rotate
 
-        with _reachable():
+        with reachable(WHAT):
             made, tell = await file.write(write)
         return made, secret_text(self._signing_keys(made)[0]) if tell else None
 
     async def remove(self, owner: str) -> bool:
         """Send nothing more to the configured URL; says whether there was one. The secret stays."""
         file, now = self._need_file(), self._clock.now_ms()
-        with _reachable():
+        with reachable(WHAT):
             return await file.write(lambda found: store.remove_url(found, owner, now))
 
     async def test(self, owner: str) -> str | None:
@@ -182,13 +181,3 @@ def _body(event_type: str, payload: dict[str, Any], now_ms: int) -> bytes:
         return body
     short = {"id": payload.get("id"), "omitted": f"longer than {BODY_BYTES_MAX} bytes"}
     return orjson.dumps({**event, "data": short})
-
-
-@contextmanager
-def _reachable() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise Refusal(
-            "overloaded", "The webhooks cannot be reached. Try again.", retry_after_seconds=_RETRY_SECONDS
-        ) from error
