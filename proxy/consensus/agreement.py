@@ -146,9 +146,11 @@ def mostly_typed(tally: Tally) -> bool:
 
 
 def dissent(tally: Tally, claims: Sequence[Claim], final: Typed | None = None) -> tuple[Dissent, ...]:
-    """Positions other than `final`'s (default: the leader's), then contested claims with what is said against them, and
-    refuted ones, which their makers stand by; families counted, texts bounded."""
-    taken = final or (tally.leader.answer if tally.leader else None)
+    """Positions other than `final`'s, then contested claims with what is said against them, and refuted ones, which
+    their makers stand by; families counted, texts bounded. `final` None: the majority's, and nobody's without one.
+    """
+    majority = tally.leader if tally.leader is not None and tally.leader.share > Fraction(1, 2) else None
+    taken = final or (None if majority is None else majority.answer)
     positions = [
         Dissent(bounded(position.answer.shown, POSITION_CHARS_MAX), len(position.families))
         for position in tally.positions

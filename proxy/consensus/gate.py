@@ -6,6 +6,7 @@ from fractions import Fraction
 
 from proxy.consensus.finals import Final
 from proxy.consensus.panel import Panel
+from proxy.consensus.refusals import refuses
 from proxy.consensus.typed import Kind, extracted, same
 
 PASSED = "passed"
@@ -14,13 +15,17 @@ REPLACED = "replaced"
 
 
 def passes(panel: Panel, final: Final) -> bool:
-    """Whether the final answer may stand: its result is that of the panel's majority, or of the answer that its judges
-    put first. Where there is neither, or it has no result to compare, it may. Objects are compared with a majority's
-    alone: two that are written by different models are seldom the same."""
+    """Whether the final answer may stand: it is no refusal where members answered, and its result is that of the
+    panel's majority, or of the answer that its judges put first. Where there is neither, or it has no result to
+    compare, it may. Objects are compared with a majority's alone: two that are written by different models are seldom
+    the same.
+    """
     if not final.fits:
         return False
     if final.tool_calls:
         return True
+    if final.draft is None and refuses(final.text):
+        return False
     said = extracted(final.text) if final.draft is None else final.draft.reading.answer
     if said.kind is Kind.OPEN:
         return True

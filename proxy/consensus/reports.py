@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from typing import Any
 
@@ -16,6 +17,8 @@ from proxy.errors import Refusal
 RETRY_AFTER_SECONDS = 5.0
 """Where no provider says when to come back."""
 _TIMES = ("timeout",)
+NAMING_CHARS_MAX = 2_000
+"""In a longer text a result may be named for many reasons."""
 OWN_AGREEMENT = 0.5
 """What it is worth for the score that a family agrees with itself: nobody else has been asked."""
 
@@ -26,7 +29,7 @@ def result_of(
     """The whole of it."""
     alone = len(panel.drafts) < 2
     tally = panel.tally()
-    said = _said(final)
+    said = _said(panel, final)
     agreed = 0.0 if alone else _agreement(panel, said)
     votes = agreement.effective_votes(max(1, len(set(panel.families.values()))), run.consensus.weights.correlation)
     contradiction = claims.unresolved(panel.claims)
@@ -54,10 +57,21 @@ def result_of(
     )
 
 
-def _said(final: Final) -> Typed | None:
-    """The result that the final answer gives; None where it gives none."""
+def _said(panel: Panel, final: Final) -> Typed | None:
+    """The result that the final answer gives; None where it gives none, or none that can be told."""
     said = extracted(final.text) if final.draft is None else final.draft.reading.answer
-    return said if said.value else None
+    if said.value or final.draft is not None:
+        return said if said.value else None
+    named = [position.answer for position in panel.tally().positions if _names(final.text, position.answer)]
+    return named[0] if len(named) == 1 else None
+
+
+def _names(text: str, answer: Typed) -> bool:
+    """The answer stands in a short text as a word of its own."""
+    shown = answer.shown.strip()
+    if not shown or len(text) > NAMING_CHARS_MAX:
+        return False
+    return re.search(rf"(?<![\w.,]){re.escape(shown)}(?![\w]|[.,]\d)", text) is not None
 
 
 def _agreement(panel: Panel, said: Typed | None) -> float:

@@ -25,6 +25,7 @@ from proxy.consensus.typed import same
 from proxy.pricing.money import ZERO
 
 STAGE: Constant = "synthesis"
+REPLACEMENT: Constant = "\ufffd"
 CHARS_MIN: Constant = 1_000
 """Answers are cut to no less than this where the budget does not carry them whole."""
 
@@ -68,6 +69,8 @@ class _Writer:
         self._fence = run.fence()
         self._splitter = Splitter(self._fence)
         self._text: list[str] = []
+        self._blank = ""
+        """What it began with before anything that can be read."""
         self._sent = False
 
     async def write(self, material: Material) -> Final:
@@ -89,8 +92,8 @@ class _Writer:
             await self._say(self._splitter.push(answer.text))
         await self._say(self._splitter.end())
         text = "".join(self._text)
-        if not text.strip() and not answer.tool_calls:
-            raise CallFailed("empty")
+        if not text and not answer.tool_calls:
+            raise CallFailed("garbage" if self._blank.strip() else "empty")
         return Final(text, answer.finish_reason, STAGE, answer.tool_calls, self._seat)
 
     def _begin(self, material: Material) -> LiveCall:
@@ -118,12 +121,22 @@ class _Writer:
             await self._run.tell("token", text="", tool_calls=list(delta.tool_calls))
 
     async def _say(self, text: str) -> None:
+        if not self._text:
+            text, self._blank = self._blank + text, ""
+            if not _readable(text):
+                self._blank = text
+                return
         if not text:
             return
         self._text.append(text)
         if not held_back(self._run):
             self._sent = True
             await tell_text(self._run, text)
+
+
+def _readable(text: str) -> bool:
+    """Something in it is neither white space nor a control character, nor what stands for one."""
+    return any(letter.isprintable() and not letter.isspace() and letter != REPLACEMENT for letter in text)
 
 
 async def tell_text(run: Run, text: str, **more: Any) -> None:
