@@ -134,7 +134,7 @@ RULES: Final[dict[str, str]] = {
         SELECT {_HOLD}, owed, charged FROM holds
         WHERE state = 3 AND outcome = 'crashed' AND owed IS NOT NULL AND charged IS NOT owed
         AND (charged IS NOT held_charged OR NOT EXISTS (
-            SELECT 1 FROM payments WHERE payments.id = holds.payment AND payments.state = {int(PaymentState.BURNT)}))""",
+            SELECT 1 FROM payments WHERE payments.id = payment AND payments.state = {int(PaymentState.BURNT)}))""",
     "a day has its charged transfer": _day_rule(11, "charged - charged_overage - paid"),
     "a day has its charged overage": _day_rule(12, "charged_overage"),
     "a day has its list transfer": _day_rule(13, "list - list_overage"),
