@@ -88,8 +88,8 @@ def test_the_shipped_configuration_is_in_order(monkeypatch: pytest.MonkeyPatch) 
     generation = checked(ROOT / "config.yaml")
     assert [name for name, _ in generation.chain] == [
         "audit", "cors", "webhooks", "ip_limit", "identity", "catalogue", "conversations", "team_policy",
-        "content_rules", "key_limit", "payer_limit", "byo", "batch", "idempotency", "dedup", "cost_preview", "payer_api",
-        "balance", "pricing", "challenge", "spend_caps", "payment", "consensus", "routing", "metering",
+        "content_rules", "key_limit", "payer_limit", "byo", "batch", "idempotency", "dedup", "cost_preview",
+        "payer_api", "balance", "pricing", "challenge", "spend_caps", "payment", "consensus", "routing", "metering",
     ]  # fmt: skip
 
 
