@@ -121,10 +121,11 @@ def test_an_interrupted_run_goes_on(proxy: World, key: str, tmp_path: Path) -> N
     options = [*planned(tmp_path), "--base-url", proxy.base_url]
     journal, before = tmp_path / "results" / "journal.jsonl", len(proxy.provider.requests)
 
-    def slowly(seen: SeenRequest) -> Behaviour:
-        return replace(answering(seen), head_delay_seconds=0.02)
+    def until_the_twentieth(seen: SeenRequest) -> Behaviour:
+        silent = len(proxy.provider.requests) - before >= 20
+        return replace(answering(seen), head_delay_seconds=20.0) if silent else answering(seen)
 
-    proxy.provider.answering = slowly
+    proxy.provider.answering = until_the_twentieth
     command = [sys.executable, "-m", "proxy", "bench-answers", "run", *options, "--concurrency", "1"]
     process = subprocess.Popen(
         command, env={**os.environ, "TOLLWAY_KEY": key}, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
