@@ -30,9 +30,11 @@ from proxy.chain import compose
 from proxy.clock import SystemClock
 from proxy.config.load import load_generation
 from proxy.config.schema import Generation
+from proxy.conversations.service import Conversations
 from proxy.dialects import DIALECTS
 from proxy.exchange import Exchange, Finish, ListenerKind, Origin, Request, Response
 from proxy.headers import Headers
+from proxy.idempotency.service import Once
 from proxy.keys import KeyStore
 from proxy.ledger.api import Attempt, Hold, HoldRequest
 from proxy.operations import CHAT
@@ -46,7 +48,10 @@ from proxy.telemetry.log import get_logger
 from proxy.telemetry.metrics import Metrics
 from proxy.upstreams.breakers import REFUSED
 from proxy.upstreams.health import CandidateState, UpstreamStates
+from proxy.webhooks.service import Webhooks
 
+ENDPOINTS: Final = frozenset({"batch"})
+"""Works in the background, and passes exchanges on as they are."""
 ADDED: Final = frozenset({"content_rules", "dedup", "conceal", "cost_preview"})
 """Plugins that the chain is measured with and without."""
 ROUNDS: Final = 7
@@ -115,13 +120,15 @@ class _Chain:
         self, generation: Generation, keys: KeyStore, requests: list[bytes], *, leave_out: frozenset[str]
     ) -> None:
         clock = SystemClock()
-        chain = [link for link in generation.chain if link[0] not in leave_out]
+        chain = [link for link in generation.chain if link[0] not in {*leave_out, *ENDPOINTS}]
+        state, log = generation.state, get_logger()
         self._generation = replace(generation, chain=tuple(chain), chain_marks=())
         services = SimpleNamespace(
-            clock=clock, log=get_logger(), metrics=Metrics(models=generation.models, teams=generation.teams),
+            clock=clock, log=log, metrics=Metrics(models=generation.models, teams=generation.teams),
             ledger=_Ledger(), keys=keys, counters=Counters(clock), upstreams=SimpleNamespace(),
             states=UpstreamStates(clock), byo=SimpleNamespace(model=lambda *_: None), rails=None,
-            generation=self._generation,
+            webhooks=Webhooks(state, clock, log), once=Once(state, clock, log),
+            conversations=Conversations(state, clock, log), generation=self._generation,
         )  # fmt: skip
         self.plugins = build_plugins(self._generation, services)
         self._call: Next = compose(self.plugins, _upstream, services.log)
@@ -176,7 +183,7 @@ class _Chain:
 def _everything(config: dict[str, Any], models: dict[str, Any]) -> None:
     """A lane over four upstreams, and concealment in the chain."""
     if "conceal" not in config["chain"]:
-        config["chain"].insert(config["chain"].index("cors") + 1, "conceal")
+        config["chain"].insert(config["chain"].index("webhooks") + 1, "conceal")
     for number in range(4):
         config["upstreams"][f"bench-{number}"] = {"base_url": "http://127.0.0.1:9/v1", "key": "sk-bench"}
         models[f"bench-member-{number}"] = {**models[tollway.MODEL], "candidates": [f"bench-{number}"]}

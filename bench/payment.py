@@ -116,6 +116,7 @@ class _Shop:
             metrics=Metrics(models=self.generation.models, teams=self.generation.teams),
             counters=Counters(self.clock), upstreams=SimpleNamespace(), states=UpstreamStates(self.clock),
             byo=SimpleNamespace(model=lambda *_: None), generation=self.generation, rails=self.rails,
+            webhooks=None, inward=None, once=SimpleNamespace(ready=False), conversations=None,
         )  # fmt: skip
         self._call = compose(build_plugins(self.generation, services), _upstream, log)
         self._body = Endpoint("bench", 1, tollway.MODEL, NO_HEADERS).requests()[0].partition(b"\r\n\r\n")[2]
