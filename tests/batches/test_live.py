@@ -10,31 +10,17 @@ from typing import Any
 
 import httpx
 import pytest
-import yaml
 
-from proxy import shipped
 from proxy.ledger.books import State
 from tests.peers.behaviour import Behaviour, Fault
 from tests.peers.certificates import server_context, write_ca_file
 from tests.support.gateway import GatewayProcess
+from tests.support.panel_world import DEADLINES, quick_panel
 from tests.support.receiver import Receiver
 from tests.support.world import CHAIN, World, world
 
 WAIT_SECONDS_MAX = 30.0
 PRICE = 50_000_000
-MODE: dict[str, Any] = {
-    "members": ["gpt-4o", "gpt-4o", "gpt-4o"],
-    "synthesisers": ["gpt-4o"],
-    "quorum": 2,
-    "vendors_min": 1,
-    "deadlines": {"total_seconds": 20, "call_seconds": 12, "first_byte_seconds": 8, "idle_seconds": 5},
-    "tokens": {"member": 256, "evaluation": 256, "check": 256, "final": 256, "final_max": 512},
-    "input_tokens_max": 1000,
-    "budget_usd": 1,
-    "price": {"usd": 0.05, "credits": 1},
-    "hedge": False,
-}
-DEADLINES = {"connect_seconds": 2, "first_byte_seconds": 20, "idle_seconds": 20, "total_seconds": 30}
 
 
 def chain(**webhooks: Any) -> list[Any]:
@@ -44,12 +30,6 @@ def chain(**webhooks: Any) -> list[Any]:
     made[made.index("byo") + 1 : made.index("byo") + 1] = [told, "batch", "idempotency"]
     made.insert(made.index("spend_caps") + 1, "consensus")
     return made
-
-
-def consensus() -> dict[str, Any]:
-    """The shipped words, and one quick mode."""
-    file = yaml.safe_load((shipped.folder() / "policies" / "consensus.yaml").read_text())
-    return {**file, "modes": {"fast": MODE}, "default": "fast", "auto": None}
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +45,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, inside: Receiver) -> Iterato
     folder = tmp_path_factory.mktemp("batches")
     listed = chain(allow_private=[f"localhost:{inside.port}"], ca_file=str(write_ca_file(folder)))
     config = {"chain": listed, "drain_seconds": 2, "drain_client_gone_seconds": 1}
-    with world(folder, config=config, policies={"consensus": consensus()}, deadlines=DEADLINES) as running:
+    with world(folder, config=config, policies={"consensus": quick_panel(3)}, deadlines=DEADLINES) as running:
         yield running
         running.gateway.cli("ledger", "audit")
 

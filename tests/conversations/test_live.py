@@ -10,27 +10,13 @@ from typing import Any
 import httpx
 import orjson
 import pytest
-import yaml
 
-from proxy import shipped
 from tests.peers.behaviour import Behaviour
+from tests.support.panel_world import DEADLINES, quick_panel
 from tests.support.world import CHAIN, TEAMS, World, world
 
 WAIT_SECONDS_MAX = 20.0
 AT_ONCE = 20
-MODE: dict[str, Any] = {
-    "members": ["gpt-4o", "gpt-4o"],
-    "synthesisers": ["gpt-4o"],
-    "quorum": 2,
-    "vendors_min": 1,
-    "deadlines": {"total_seconds": 20, "call_seconds": 12, "first_byte_seconds": 8, "idle_seconds": 5},
-    "tokens": {"member": 256, "evaluation": 256, "check": 256, "final": 256, "final_max": 512},
-    "input_tokens_max": 1000,
-    "budget_usd": 1,
-    "price": {"usd": 0.05, "credits": 1},
-    "hedge": False,
-}
-DEADLINES = {"connect_seconds": 2, "first_byte_seconds": 20, "idle_seconds": 20, "total_seconds": 30}
 
 
 def chain() -> list[Any]:
@@ -44,12 +30,11 @@ def chain() -> list[Any]:
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A running proxy with one quick panel."""
-    file = yaml.safe_load((shipped.folder() / "policies" / "consensus.yaml").read_text())
     teams = {
         **TEAMS,
         "teams": {**TEAMS["teams"], "ruled": {**TEAMS["teams"]["default"], "content": ["mail_addresses"]}},
     }
-    policies = {"teams": teams, "consensus": {**file, "modes": {"fast": MODE}, "default": "fast", "auto": None}}
+    policies = {"teams": teams, "consensus": quick_panel()}
     folder = tmp_path_factory.mktemp("conversations")
     with world(folder, config={"chain": chain()}, policies=policies, deadlines=DEADLINES) as running:
         yield running

@@ -6,23 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import yaml
 
-from proxy import shipped
 from tests.support.paid import PAID_CHAIN, PaidWorld, paid_world
+from tests.support.panel_world import quick_panel
 
-MODE: dict[str, Any] = {
-    "members": ["gpt-4o", "gpt-4o"],
-    "synthesisers": ["gpt-4o"],
-    "quorum": 2,
-    "vendors_min": 1,
-    "deadlines": {"total_seconds": 20, "call_seconds": 12, "first_byte_seconds": 8, "idle_seconds": 5},
-    "tokens": {"member": 256, "evaluation": 256, "check": 256, "final": 256, "final_max": 512},
-    "input_tokens_max": 1000,
-    "budget_usd": 1,
-    "price": {"usd": 0.05, "credits": 1, "sats": 50},
-    "hedge": False,
-}
 PATH = "/v1/orchestrate"
 QUESTION = {"prompt": "What is a tort?", "mode": "fast"}
 
@@ -38,8 +25,7 @@ def chain() -> list[Any]:
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PaidWorld]:
     """A running proxy that sells a quick panel's answers."""
-    file = yaml.safe_load((shipped.folder() / "policies" / "consensus.yaml").read_text())
-    policies = {"consensus": {**file, "modes": {"fast": MODE}, "default": "fast", "auto": None}}
+    policies = {"consensus": quick_panel(sats=50)}
     with paid_world(tmp_path_factory.mktemp("paid"), chain=chain(), policies=policies) as running:
         yield running
 

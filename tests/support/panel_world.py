@@ -23,6 +23,7 @@ _LABELS = re.compile(r"@@@BEGIN answer ([A-Z]) [A-Za-z0-9]+@@@\n(.*?)\n@@@END an
 _STATEMENTS = re.compile(r"^(\d+)\. ", re.MULTILINE)
 RATES: dict[str, Any] = {"input": "0.5", "output": "2"}
 DEADLINES = {"connect_seconds": 2, "first_byte_seconds": 20, "idle_seconds": 20, "total_seconds": 60}
+"""Of the scripted provider: longer than a panel's own."""
 
 
 @dataclass(slots=True)
@@ -132,6 +133,24 @@ def consensus_file(**modes: Mapping[str, Any]) -> dict[str, Any]:
         mode["hedge"] = False
         mode |= modes.get(name, {})
     return {**whole, "modes": kept, "rules": {**whole["rules"], "grace_seconds_min": 0.2}}
+
+
+def quick_panel(seats: int = 2, **price: Any) -> dict[str, Any]:
+    """The shipped words and one quick mode, `fast`: seats of `gpt-4o`, at five cents and whatever `price` adds."""
+    whole: dict[str, Any] = yaml.safe_load((shipped.folder() / "policies" / "consensus.yaml").read_text())
+    mode = {
+        "members": ["gpt-4o"] * seats,
+        "synthesisers": ["gpt-4o"],
+        "quorum": 2,
+        "vendors_min": 1,
+        "deadlines": {"total_seconds": 20, "call_seconds": 12, "first_byte_seconds": 8, "idle_seconds": 5},
+        "tokens": {"member": 256, "evaluation": 256, "check": 256, "final": 256, "final_max": 512},
+        "input_tokens_max": 1000,
+        "budget_usd": 1,
+        "price": {"usd": 0.05, "credits": 1, **price},
+        "hedge": False,
+    }
+    return {**whole, "modes": {"fast": mode}, "default": "fast", "auto": None}
 
 
 def panel_chain(*more: str | dict[str, Any]) -> list[str | dict[str, Any]]:
