@@ -13,6 +13,7 @@ import orjson
 from plugins.consensus.answers import ChatText, check_size, whole_answer
 from plugins.consensus.failures import failure_of, kind_of
 from proxy.admission import with_room
+from proxy.attempt_costs import list_cost
 from proxy.catalogue import Model
 from proxy.consensus.api import Answer, CallFailed, CallRecord, CallSpec, Deltas
 from proxy.dialects import DIALECTS
@@ -31,11 +32,13 @@ from proxy.upstreams.api import UpstreamFailure
 from proxy.usage import Usage, known
 
 RUNNING: Final = "running"
-
-
 REASONING_TOKENS_PER_SECOND: Final = 100
 """What a model may have been thinking while it said nothing: assumed of a call that was cut before its usage came, so
 that leaving early is no way to have models think at somebody else's expense."""
+
+
+Prepared = tuple[Model, Call, Quote]
+"""The model with the candidates that may serve a call, the call, and what it can cost at most."""
 
 
 class NoBody:
@@ -71,6 +74,8 @@ class ChainCalls:
         self._open: list[Open] = []
         self._tries: list[Try] = []
         self._models: dict[str, Model | None] = {}
+        self._ready: dict[int, tuple[CallSpec, Prepared]] = {}
+        """By the spec's identity: what was worked out for its bound, until it is called."""
 
     @property
     def records(self) -> Sequence[CallRecord]:
@@ -85,11 +90,13 @@ class ChainCalls:
     def cost_max(self, spec: CallSpec) -> Nano:
         """See Calls. Raises CallFailed where the seat cannot take the call."""
         prepared = self._prepared(spec)
+        self._ready[id(spec)] = (spec, prepared)
         return prepared[2].list or ZERO
 
     async def call(self, spec: CallSpec, deltas: Deltas | None = None) -> Answer:
         """See Calls."""
-        model, call, bound = self._prepared(spec)
+        _, ready = self._ready.pop(id(spec), (spec, None))
+        model, call, bound = ready or self._prepared(spec)
         opened = self._begin(spec, model, call, bound)
         loop = asyncio.get_running_loop()
         try:
@@ -123,8 +130,8 @@ class ChainCalls:
         exchange.dispatched = exchange.dispatched or bool(self._tries)
         exchange.usage = _sum([tried.usage for tried in self._tries])
 
-    def _prepared(self, spec: CallSpec) -> tuple[Model, Call, Quote]:
-        """The model with the candidates that may serve this call, the call, and what it can cost at most."""
+    def _prepared(self, spec: CallSpec) -> Prepared:
+        """Raises CallFailed where the seat cannot take the call."""
         model = self._model(spec.seat.model)
         if model is None:
             raise CallFailed("unavailable")
@@ -229,7 +236,7 @@ class ChainCalls:
         for tried in () if branch.route is None else branch.route.tries:
             tried.model, tried.most = opened.model, opened.quote.list
             self._tries.append(tried)
-            cost = Nano(cost + _cost(tried, opened.model))
+            cost = Nano(cost + (list_cost(opened.model, tried, opened.quote.list or ZERO) or ZERO))
             usages.append(tried.usage)
         record.cost = cost
         if (used := _sum(usages)) is not None:
@@ -290,17 +297,6 @@ def _unseen(opened: Open) -> int:
     if silent is None:
         silent = asyncio.get_running_loop().time() - opened.started
     return int(silent * REASONING_TOKENS_PER_SECOND)
-
-
-def _cost(tried: Try, model: Model) -> Nano:
-    """At list: by its usage; where that is not known, the most that it can have cost, or nothing if nothing was done.
-
-    The ledger's settlement says the same of each attempt.
-    """
-    rates = model.list_rates(tried.candidate)
-    if rates is not None and (usage := known(tried.usage)) is not None:
-        return rates.cost(usage)
-    return (tried.most or ZERO) if tried.outcome in ("running", "served", "too_large") else ZERO
 
 
 def _sum(usages: Sequence[Usage | None]) -> Usage | None:

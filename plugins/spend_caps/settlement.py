@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from proxy.attempt_costs import list_cost, may_have_worked
 from proxy.catalogue import Model
 from proxy.exchange import Exchange, Finish
 from proxy.ledger.api import AttemptOutcome, Hold, Settlement
@@ -32,7 +33,7 @@ def settlement_of(exchange: Exchange, hold: Hold, reason: Finish, now_ms: int) -
     outcomes: list[AttemptOutcome] = []
     most = _list_most(exchange, hold, own=own)
     for number, tried in enumerate(tries, start=1):
-        cost = _list_cost(tried.model or model, tried, most if tried.most is None else tried.most)
+        cost = list_cost(tried.model or model, tried, most if tried.most is None else tried.most)
         if cost is None:
             priced = False
         else:
@@ -55,31 +56,17 @@ def _list_most(exchange: Exchange, hold: Hold, *, own: bool) -> Nano:
     return Nano(-(-held // 2)) if twice else held
 
 
-def _list_cost(model: Model | None, tried: Try, most: Nano) -> Nano | None:
-    rates = None if model is None else model.list_rates(tried.candidate)
-    if rates is None:
-        return None
-    if (usage := known(tried.usage)) is not None:
-        return rates.cost(usage)
-    return most if _unknown(tried) else ZERO
-
-
 def _charge(model: Model | None, tried: Try, hold: Hold) -> Nano:
     if model is None or model.rates is None:
         return hold.request.charged
     if (usage := known(tried.usage)) is not None:
         return model.rates.cost(usage)
-    return hold.request.charged if _unknown(tried) else ZERO
+    return hold.request.charged if may_have_worked(tried) else ZERO
 
 
 def _paid(model: Model | None, tried: Try, hold: Hold) -> Nano | None:
     """What a purse pays where that is not what is charged."""
-    if known(tried.usage) is not None or not _unknown(tried) or model is None or model.rates is None:
+    if known(tried.usage) is not None or not may_have_worked(tried) or model is None or model.rates is None:
         return None
     counted = hold.request.input_charged if tried.counted is None else model.rates.cost(tried.counted)
     return Nano(min(counted, hold.request.charged))
-
-
-def _unknown(tried: Try) -> bool:
-    """The upstream may have done all the work that was held for, and nobody can say."""
-    return tried.outcome in ("running", "served", "too_large", "hedge_lost")

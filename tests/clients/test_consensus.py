@@ -234,6 +234,9 @@ def test_python_that_leaves_a_stream_ends_the_run(house: PanelWorld, client: ope
             break
     stream.close()
     asyncio.run(house.world.provider.until(lambda: any(seen.cut for seen in house.world.provider.requests), 2))
+    asyncio.run(books.until_ended(house.world.gateway))
+    (newest,) = house.rows("SELECT charged, held_charged, outcome FROM holds ORDER BY id DESC LIMIT 1")
+    assert newest == (50_000_000, 50_000_000, "client_gone")
 
 
 def test_anthropics_sdk_is_told_that_messages_have_no_panels(house: PanelWorld, key: str) -> None:

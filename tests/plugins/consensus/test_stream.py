@@ -74,6 +74,19 @@ class Streamed:
         return [event_data(event) for event in split_events(whole)]
 
 
+def waiting(ended: asyncio.Event) -> Script:
+    """Never answers; says when it was cancelled."""
+
+    async def script(emit: Emit) -> Result:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return RESULT
+
+    return script
+
+
 async def answered(emit: Emit) -> Result:
     await emit(Event("synthesis.started"))
     await emit(Event("token", {"text": "Forty"}))
@@ -215,15 +228,7 @@ async def test_a_failed_run_ends_with_an_error_and_owes_nothing() -> None:
 async def test_a_reader_that_goes_takes_the_run_with_it() -> None:
     """By the time that closing returns, nothing of it is left."""
     ended = asyncio.Event()
-
-    async def script(emit: Emit) -> Result:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.set()
-        return RESULT
-
-    under = Streamed(script)
+    under = Streamed(waiting(ended))
     pieces = aiter(under.stream)
     await anext(pieces)
     await asyncio.sleep(0)
@@ -254,15 +259,7 @@ async def test_who_leaves_in_the_middle_of_the_answer_pays_the_price() -> None:
 async def test_a_reader_that_is_cancelled_takes_the_run_with_it() -> None:
     """The driver's task is cancelled while it waits for the next piece."""
     ended = asyncio.Event()
-
-    async def script(emit: Emit) -> Result:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.set()
-        return RESULT
-
-    under = Streamed(script)
+    under = Streamed(waiting(ended))
     reading = asyncio.create_task(under.sent())
     for _ in range(5):
         await asyncio.sleep(0)
